@@ -26,9 +26,10 @@ import subprocess
 import sys
 import tempfile
 
+GAPLIB_SOURCE = {source}
 if importlib.util.find_spec("gaplib") is None:
     clones = [folder for folder in (".", "..") if pathlib.Path(folder, "gaplib/__init__.py").exists()]
-    source = {source!r} or next(iter(clones), "")
+    source = GAPLIB_SOURCE or next(iter(clones), "")
     if not source:
         raise ModuleNotFoundError(
             "gaplib is not installed, and this copy of the book names no address to install it from. Get the book's "
@@ -45,7 +46,7 @@ if importlib.util.find_spec("gaplib") is None:
 
 def setup_text(source: str = GAPLIB_SOURCE) -> str:
     """The setup cell's code for an address (another one than the book's own only in tests)."""
-    return _TEMPLATE.format(source=source)
+    return _TEMPLATE.format(source=json.dumps(source))
 
 
 SETUP = setup_text()
