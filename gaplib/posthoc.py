@@ -1,0 +1,147 @@
+"""Treatments of the gap after training: fitted on training embeddings, applied to any, no gradient.
+
+Each ``fit_*`` takes image and text embeddings, (n, d) and (m, d) float arrays or tensors with unit rows, and returns a
+:class:`PostHoc`: for each modality some affine maps, each followed by normalisation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import normalize
+
+from gaplib._validate import as_float64, check_matrix, check_number, check_pair, check_unit_rows
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``z -> normalize((z - shift) @ matrix)``; without a matrix only the shift."""
+
+    shift: torch.Tensor
+    matrix: torch.Tensor | None = None
+
+    def __call__(self, z: torch.Tensor, name: str) -> torch.Tensor:
+        z = z - self.shift.to(z.device)
+        z = z if self.matrix is None else z @ self.matrix.to(z.device)
+        if bool((z.norm(dim=1) < 1e-12).any()):
+            raise ValueError(
+                f"{name}: expected rows away from the point that the treatment sends to zero, got one on it"
+            )
+        return normalize(z, dim=1)
+
+
+@dataclass(frozen=True)
+class PostHoc:
+    """A fitted treatment: the stages that image and text embeddings go through in float64; no stage, no change."""
+
+    name: str
+    image_stages: tuple[Stage, ...] = ()
+    text_stages: tuple[Stage, ...] = ()
+
+    def image(self, x) -> torch.Tensor:
+        """Apply to image embeddings (n, d): (n, d') unit rows in float64. ``ValueError`` on another dimension."""
+        return self._apply(x, "x", self.image_stages)
+
+    def text(self, y) -> torch.Tensor:
+        """Apply to text embeddings, as :meth:`image`."""
+        return self._apply(y, "y", self.text_stages)
+
+    def __call__(self, x, y) -> tuple[torch.Tensor, torch.Tensor]:
+        """Apply to both; the two need not have the same number of rows."""
+        return self.image(x), self.text(y)
+
+    @staticmethod
+    def _apply(z, name, stages):
+        z = as_float64(check_unit_rows(check_matrix(z, name), name))
+        for stage in stages:
+            if z.shape[1] != len(stage.shift):
+                raise ValueError(f"{name}: expected dimension {len(stage.shift)}, as fitted, got {z.shape[1]}")
+            z = stage(z, name)
+        return z
+
+
+def _both(x, y) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = (as_float64(check_unit_rows(check_matrix(z, name, min_rows=2), name)) for z, name in ((x, "x"), (y, "y")))
+    check_pair(x, y, paired=False)
+    return x, y
+
+
+def fit_mean_centring(x, y) -> PostHoc:
+    """Subtract each modality's mean: C3's "collapse" (Zhang et al. 2024), also I0T-post and GR-CLIP's calibration."""
+    x, y = _both(x, y)
+    return PostHoc("mean-centring", (Stage(x.mean(0)),), (Stage(y.mean(0)),))
+
+
+def fit_shift(x, y, share: float = 1.0) -> PostHoc:
+    """Move both modalities towards each other along the gap by ``share`` of it (Liang et al. 2022, shift experiment).
+
+    ``share`` 0 changes nothing, 1 makes the means meet before normalisation, a negative one widens the gap.
+    """
+    share = float(check_number(share, "share"))
+    x, y = _both(x, y)
+    half = share * (x.mean(0) - y.mean(0)) / 2
+    return PostHoc(f"shift {share:g}", (Stage(half),), (Stage(-half),))
+
+
+def fit_orthogonal_shift(x, y) -> PostHoc:
+    """Shift the text by the part of the gap that is orthogonal to what varies within modalities (Chowers et al. 2026).
+
+    The directions that vary are the leading ones that hold 99 % of the pooled within-modality variance, our choice.
+    """
+    x, y = _both(x, y)
+    gap = y.mean(0) - x.mean(0)
+    basis = _leading(torch.cat([x - x.mean(0), y - y.mean(0)]), 0.99)
+    return PostHoc("orthogonal shift", (), (Stage(gap - basis @ (basis.T @ gap)),))
+
+
+def fit_shared_space(x, y, variance: float = 0.99, tolerance: float = 1e-3) -> PostHoc:
+    """Project both modalities on the directions that their subspaces share (Yi et al. 2025, shared-space projection).
+
+    The subspaces hold the share ``variance`` of each modality's energy; shared are the directions whose principal angle
+    has a cosine above ``1 - tolerance``.
+
+    Raises:
+        ValueError: if the subspaces share no direction at that tolerance.
+    """
+    variance = float(check_number(variance, "variance", low=0, high=1, low_open=True))
+    tolerance = float(check_number(tolerance, "tolerance", low=0, high=1))
+    x, y = _both(x, y)
+    bx, by = _leading(x, variance), _leading(y, variance)
+    left, cosines, _ = torch.linalg.svd(bx.T @ by)
+    shared = bx @ left[:, : len(cosines)][:, cosines > 1 - tolerance]
+    if shared.shape[1] == 0:
+        raise ValueError(
+            f"tolerance: expected one that leaves a shared direction, got {tolerance:g} "
+            f"(largest cosine {float(cosines.max()):.4f})"
+        )
+    stage = Stage(torch.zeros_like(x[0]), shared)
+    return PostHoc("shared-space projection", (stage,), (stage,))
+
+
+def fit_trace_matched(x, y) -> PostHoc:
+    """Move the text onto the images: match the mean and the total variance, then the mean again (ReAlign, 2602.07026).
+
+    ``y -> mean_x + s (y - mean_y)`` with s = sqrt(trace of the images' covariance / the texts'), normalised; the mean
+    that this leaves is moved onto ``mean_x`` once more. The source prints s without the root, which contradicts its own
+    condition ``s^2 T_y = T_x``; we take the root. Images stay as they are.
+
+    Raises:
+        ValueError: besides the shapes, if the texts are all one point.
+    """
+    x, y = _both(x, y)
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    trace_x, trace_y = (float((z - z.mean(0)).square().sum(1).mean()) for z in (x, y))
+    if trace_y < 1e-20:
+        raise ValueError("y: expected embeddings that vary, got one point")
+    scale = (trace_x / trace_y) ** 0.5
+    # mean_x + s (y - mean_y) as one shift and one scaling.
+    first = Stage(mean_y - mean_x / scale, scale * torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
+    return PostHoc("trace-matched", (), (first, Stage(first(y, "y").mean(0) - mean_x)))
+
+
+def _leading(z: torch.Tensor, share: float) -> torch.Tensor:
+    """Orthonormal columns: the right singular vectors that hold ``share`` of the squared singular values."""
+    _, s, v = torch.linalg.svd(z, full_matrices=False)
+    energy = s.square().cumsum(0) / s.square().sum()
+    return v[: int((energy < share).sum()) + 1].T
