@@ -2,6 +2,7 @@
 
 * Copies MathJax from the package ``sphinx-mathjax-offline`` into the site (``_static/mathjax``), so that no page asks
   another host for anything; copies plotly's script into ``_static/plotly`` when a page uses it.
+* Adds a style for the reference lists, one list a chapter.
 * Drops launch buttons while the repository's address in ``_config.yml`` is empty.
 * Repairs what the stock theme gets wrong for screen readers (checked by axe-core in ``tests/test_site.py``).
 """
@@ -10,6 +11,28 @@ import re
 import shutil
 from importlib.metadata import distribution
 from pathlib import Path
+
+from pybtex.plugin import register_plugin
+from pybtex.style.formatting.unsrt import Style as UnsrtStyle
+from pybtex.style.labels import BaseLabelStyle
+
+
+class KeyLabels(BaseLabelStyle):
+    """Labels an entry by its key: the same work has the same label in every chapter's list, another work never has.
+
+    Pages cite by author and year; the style sheet hides the labels.
+    """
+
+    def format_labels(self, sorted_entries):
+        return (entry.key for entry in sorted_entries)
+
+
+class GapbookStyle(UnsrtStyle):
+    """Reference lists sorted by author, year and title, labelled by key."""
+
+    default_label_style = KeyLabels
+    default_sorting_style = "author_year_title"
+
 
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 # tex-chtml.js holds the TeX parser, the HTML output and assistive MathML; fonts and extensions are loaded on demand.
@@ -51,16 +74,11 @@ def mend_markup(app, pagename, templatename, context, doctree):
     body = context.get("body")
     if not body:
         return
-    # DPUB-ARIA's doc-biblioentry is deprecated and must not be a child of a plain division.
+    # The list around the entries has the role list, whose children must be list items.
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
-    body = re.sub(r'(<div class="citation-list")|(<div class="docutils container" id="bibtex[^"]*")', add_list_role, body)
     context["body"] = body
-    if "plotly.min.js" in body:
+    if re.search(r"""src=["'][^"']*plotly\.min\.js""", body):
         app.env.gapbook_plotly = True
-
-
-def add_list_role(match):
-    return match.group(0) + ' role="list"'
 
 
 def copy_plotly(app, exception):
@@ -75,6 +93,7 @@ def copy_plotly(app, exception):
 
 
 def setup(app):
+    register_plugin("pybtex.style.formatting", "gapbook", GapbookStyle)
     app.connect("builder-inited", copy_mathjax)
     app.connect("config-inited", drop_buttons_without_address, priority=100)
     # After the theme (500) has filled the page's context.
