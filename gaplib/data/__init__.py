@@ -1,0 +1,17 @@
+"""Samples: where they come from is known here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pooch
+
+
+def cache_dir() -> Path:
+    """The folder for everything that can be made or downloaded again: ``GAPLIB_CACHE``, else the platform's own.
+
+    The folder need not exist yet; who writes there makes it.
+    """
+    named = os.environ.get("GAPLIB_CACHE", "").strip()
+    return Path(named).expanduser().absolute() if named else Path(pooch.os_cache("gaplib"))
