@@ -1,0 +1,127 @@
+# The book's commands; `make help` lists them. GNU make 3.81 or newer.
+# What is stale is decided by Make's own rules: a notebook re-runs when it, the gaplib files it stands on (_build/deps.mk),
+# the lock file or the parameters change.
+
+PROFILE ?= quick
+SEEDS ?= $(if $(filter confirm,$(PROFILE)),10,3)
+DEVICE ?= $(if $(filter full,$(PROFILE)),cuda,cpu)
+BUILD ?= _build
+VENV ?= .venv
+PORT ?= 8000
+# One thread a process, two processes: two processes of two threads each were measured 14 times slower.
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+JOBS ?= $(if $(filter 1,$(CORES)),1,2)
+ifeq (,$(filter -j%,$(MAKEFLAGS)))
+MAKEFLAGS += -j$(JOBS)
+endif
+export OMP_NUM_THREADS := 1
+export JUPYTER_PREFER_ENV_PATH := 1
+export GAPLIB_CACHE ?= $(CURDIR)/_build/cache
+
+PY := $(VENV)/bin/python
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+GAPLIB := $(shell find gaplib -name '*.py')
+PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -name '.*')
+CLAIMS := $(BUILD)/results/claims.json
+BUILDING := $(filter book html notebook confirm executed serve,$(MAKECMDGOALS))
+
+.PHONY: help book html executed notebook test lint runs confirm serve lock clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+help:
+	@echo "make book              run the notebooks that changed, judge them, render the site in $(BUILD)/html, open it in Chromium"
+	@echo "make test              lint and tests"
+	@echo "make notebook N=01     run and judge one chapter"
+	@echo "make serve             build the site and serve it on http://localhost:$(PORT)"
+	@echo "make runs              the training runs in the cache and what they cost"
+	@echo "make confirm           the confirming run (more seeds; resumable), then results/confirm"
+	@echo "make lint              only the lints: code, spelling, numbers typed into prose"
+	@echo "make lock              resolve requirements.txt anew from pyproject.toml"
+	@echo "make clean             remove $(BUILD), the cache of training runs included"
+	@echo "Settings: PROFILE=quick|confirm|full SEEDS=3 DEVICE=cpu|cuda JOBS=2 GAPLIB_DATA=folder-of-published-embeddings"
+
+# --- the environment ---------------------------------------------------------------------------------------------------
+
+$(VENV)/.stamp: requirements.txt tools/make_venv.sh
+	@tools/make_venv.sh $(VENV)
+
+lock: $(VENV)/.stamp
+	$(VENV)/bin/uv pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 \
+	    --no-emit-index-url --no-header -q -o requirements.txt
+
+# --- notebooks ---------------------------------------------------------------------------------------------------------
+
+ifneq (,$(BUILDING))
+# Rewritten only when a parameter changes; every notebook depends on it.
+PARAMETERS := PROFILE=$(PROFILE) SEEDS=$(SEEDS) DEVICE=$(DEVICE)
+IGNORED := $(shell mkdir -p $(BUILD); echo '$(PARAMETERS)' | cmp -s - $(BUILD)/params.txt || echo '$(PARAMETERS)' > $(BUILD)/params.txt)
+
+# Folders too: a file that goes away changes them.
+$(BUILD)/deps.mk: $(NOTEBOOKS) $(GAPLIB) $(sort $(dir $(GAPLIB))) tools/deps.py
+	@mkdir -p $(@D)
+	@python=$(PY); [ -x $$python ] || python=$(or $(PYTHON),python3); \
+	    $$python tools/deps.py $(BUILD) $(NOTEBOOKS) > $@.new && mv $@.new $@
+-include $(BUILD)/deps.mk
+endif
+
+# Make starts jobs in this order.
+ORDERED := $(filter $(NOTEBOOKS),$(LONGEST_FIRST)) $(filter-out $(LONGEST_FIRST),$(NOTEBOOKS))
+EXECUTED := $(patsubst notebooks/%,$(BUILD)/executed/%,$(ORDERED))
+
+$(BUILD)/executed/%.ipynb: notebooks/%.ipynb requirements.txt $(BUILD)/params.txt | $(VENV)/.stamp
+	@$(PY) -m tools.execute $< --build $(BUILD) -p PROFILE $(PROFILE) -p SEEDS $(SEEDS) -p DEVICE $(DEVICE)
+
+executed: $(EXECUTED)
+
+notebook: $(if $(N),$(filter $(BUILD)/executed/$(N)_%,$(EXECUTED)))
+	@[ -n "$(filter $(BUILD)/executed/$(N)_%,$(EXECUTED))" ] || { echo "make notebook N=01: name a chapter; there are: $(NOTEBOOKS)"; exit 1; }
+	@echo "Up to date: $(filter $(BUILD)/executed/$(N)_%,$(EXECUTED))"
+
+# --- the site ----------------------------------------------------------------------------------------------------------
+
+$(CLAIMS): $(EXECUTED) $(wildcard results/confirm/*.json) $(wildcard gaplib/claims/*.py) tools/build_claims.py | $(VENV)/.stamp
+	@echo "Deciding the claims"
+	@$(PY) -m tools.build_claims
+
+$(BUILD)/site.stamp: $(EXECUTED) $(CLAIMS) $(PAGES) tools/stage.py tools/gate.py tools/build_site.py requirements.txt | $(VENV)/.stamp
+	@echo "Rendering the site"
+	@$(PY) -m tools.stage --build $(BUILD) $(EXECUTED)
+	@$(PY) -m tools.build_site --build $(BUILD)
+	@touch $@
+
+html: $(BUILD)/site.stamp
+
+$(BUILD)/site-tests.stamp: $(BUILD)/site.stamp $(wildcard tests/test_site*.py)
+	@tools/site_tests.sh $(PY)
+	@touch $@
+
+book: $(BUILD)/site-tests.stamp
+	@echo "The book is up to date: $(BUILD)/html/index.html (make serve shows it)"
+
+serve: html
+	@echo "http://localhost:$(PORT) (stop with Ctrl-C)"
+	@$(PY) -m http.server --bind 127.0.0.1 --directory $(BUILD)/html $(PORT)
+
+# --- checks ------------------------------------------------------------------------------------------------------------
+
+lint: $(VENV)/.stamp
+	@echo "Lint: code, spelling, numbers typed into prose"
+	@$(VENV)/bin/ruff check -q .
+	@$(VENV)/bin/codespell
+	@$(PY) -m tools.lint_numbers
+
+test: lint
+	@echo "Tests"
+	@$(PY) -m pytest -n $(JOBS) -m "not site"
+
+runs: $(VENV)/.stamp
+	@$(PY) -m tools.runs
+
+# Folders of its own, so that the quick build stays as it is; the cache of training runs is shared.
+confirm: $(VENV)/.stamp
+	@$(MAKE) --no-print-directory executed BUILD=_build/confirm PROFILE=confirm SEEDS=$(if $(filter command,$(firstword $(origin SEEDS))),$(SEEDS),10)
+	@$(PY) -m tools.confirm
+
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,19 @@
+"""Settings that every test shares: one thread, and a cache folder that no real build uses."""
+
+import os
+import shutil
+import tempfile
+
+os.environ["OMP_NUM_THREADS"] = "1"
+# pytest-xdist's workers inherit the variable, so the tests of one run share the folder.
+_ours = "GAPLIB_TEST_CACHE" not in os.environ
+os.environ.setdefault("GAPLIB_TEST_CACHE", tempfile.mkdtemp(prefix="gaplib-tests-") if _ours else "")
+os.environ["GAPLIB_CACHE"] = os.environ["GAPLIB_TEST_CACHE"]
+os.environ.pop("GAPLIB_BOOK", None)
+os.environ.pop("GAPLIB_RESULTS", None)
+
+
+def pytest_unconfigure(config):
+    """Remove the cache folder when the process that made it ends."""
+    if _ours:
+        shutil.rmtree(os.environ["GAPLIB_TEST_CACHE"], ignore_errors=True)
