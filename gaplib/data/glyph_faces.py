@@ -22,8 +22,6 @@ UNSEEN_FACES = ("STIXGeneral", "cmr10")
 # cmr10 keeps TeX's own encoding: outside letters and digits its code points name other characters ("<" draws an
 # inverted exclamation mark), so only these are taken from it.
 _CMR10 = frozenset(map(ord, string.ascii_letters + string.digits))
-    ord(c) + shift for c in map(chr, range(65, 91)) for shift in (0, 32)
-}
 
 # Both the em size and the height of the baseline are this share of the image: DejaVu's ascenders (.93 em) and
 # descenders (.24 em) then fit, and a comma still differs from an apostrophe by its height alone.

@@ -34,7 +34,8 @@ def relatives(character: str) -> list[str]:
     """Characters that a reader would call the same letter: other cases, and the base letter of its decomposition.
 
     Canonical decompositions give the base letter (``é`` -> ``e``). Compatibility ones count when they hold a single
-    character (a bold, subscript or circled ``e`` -> ``e``); ligatures and fractions, which hold several, would chain unlike things.
+    character (a bold, subscript or circled ``e`` -> ``e``); ligatures and fractions, which hold several, would chain
+    unlike things.
     Letters whose modifier Unicode does not decompose (``ø``) are letters of their own, as in their alphabets.
     """
     found = {character.lower(), character.upper(), character.title(), character.casefold()}
