@@ -1,0 +1,206 @@
+"""The table of methods and the temperature policies."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from gaplib.methods import METHODS, TERMS, method
+from gaplib.pairs import PairedEmbeddings
+from gaplib.temperature import POLICIES, Fixed, Learnable, policy
+
+
+def random_pairs(n=12, d=5, seed=0, dtype=torch.float64, grad=False):
+    generator = torch.Generator().manual_seed(seed)
+    image, text = (
+        functional.normalize(torch.randn(n, d, generator=generator, dtype=torch.float64), dim=1).to(dtype)
+        for _ in range(2)
+    )
+    return PairedEmbeddings(image.requires_grad_(grad), text.requires_grad_(grad))
+
+
+def clip_by_hand(x, y, tau):
+    logits = x @ y.T / tau
+    target = torch.arange(len(x))
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+
+def siglip_by_hand(x, y, scale, bias):
+    n = len(x)
+    total = 0.0
+    for i in range(n):
+        for j in range(n):
+            sign = 1 if i == j else -1
+            total += -math.log(1 / (1 + math.exp(-sign * (scale * float(x[i] @ y[j]) + bias))))
+    return total / n
+
+
+def uniformity_by_hand(x):
+    return torch.pdist(x).square().mul(-2).exp().mean().log()
+
+
+def cross_uniformity_by_hand(x, y):
+    off = ~torch.eye(len(x), dtype=torch.bool)
+    return torch.cdist(x, y)[off].square().mul(-2).exp().mean().log()
+
+
+def test_clip_and_siglip_equal_their_formulas():
+    pairs = random_pairs()
+    x, y = pairs.image, pairs.text
+    clip = METHODS["clip"].build().double()
+    assert float(clip(pairs)) == pytest.approx(float(clip_by_hand(x, y, 0.07)), rel=1e-6)
+    assert float(METHODS["siglip"].build()(pairs)) == pytest.approx(siglip_by_hand(x, y, 10.0, -10.0), rel=1e-6)
+
+
+def test_cua_and_cuaxu_equal_their_formulas():
+    """Fahim et al., Sec. 4, with weights one; written here with pdist and cdist."""
+    pairs = random_pairs(n=20)
+    x, y = pairs.image, pairs.text
+    clip, align = clip_by_hand(x, y, 0.01), (x - y).square().sum(1).mean()
+    cua = clip + (uniformity_by_hand(x) + uniformity_by_hand(y)) / 2 + align
+    assert float(METHODS["cua"].build()(pairs)) == pytest.approx(float(cua), rel=1e-12)
+    cuaxu = cua + cross_uniformity_by_hand(x, y)
+    assert float(METHODS["cuaxu"].build()(pairs)) == pytest.approx(float(cuaxu), rel=1e-12)
+
+
+def test_tau_and_weights_change_the_formula():
+    pairs = random_pairs()
+    x, y = pairs.image, pairs.text
+    built = method("cua", tau=0.5, weights={"uniformity": 0, "alignment": 2.5}).build()
+    expected = clip_by_hand(x, y, 0.5) + 2.5 * (x - y).square().sum(1).mean()
+    assert float(built(pairs)) == pytest.approx(float(expected), rel=1e-12)
+    assert set(built.parts(pairs)) == {"clip", "alignment"}
+    assert float(method("clip").build(tau=0.5).double()(pairs)) == pytest.approx(
+        float(clip_by_hand(x, y, 0.5)), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_builds_and_has_gradients(name):
+    pairs = random_pairs(dtype=torch.float32, grad=True)
+    built = METHODS[name].build()
+    loss = built(pairs, step=3, total_steps=10, generator=torch.Generator())
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
+    loss.backward()
+    for tensor in (pairs.image, pairs.text, *built.parameters()):
+        assert tensor.grad is not None
+        assert torch.isfinite(tensor.grad).all()
+        assert tensor.grad.abs().sum() > 0
+    row = METHODS[name]
+    assert float(built.logit_scale) == pytest.approx(1 / row.tau, rel=1e-6)
+    assert row.source
+    assert float(copy.deepcopy(built)(pairs)) == float(loss)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_param_groups_cover_the_parameters_once(name):
+    built = METHODS[name].build()
+    groups = built.param_groups(lr=0.1)
+    owned = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(owned) == sorted(id(parameter) for parameter in built.parameters())
+    assert all(group["weight_decay"] == 0 and group["lr"] == 0.1 for group in groups)
+    without = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+    assert METHODS[name].param_groups(lr=0.1) == without
+    if groups:
+        torch.optim.AdamW(groups).step()
+
+
+def test_a_learnable_temperature_moves_a_fixed_one_does_not():
+    pairs = random_pairs()
+    for name, learn in (("clip", True), ("cua", False)):
+        built = METHODS[name].build()
+        before = float(built.logit_scale)
+        if learn:
+            optimizer = torch.optim.SGD(built.param_groups(lr=0.1))
+            built(pairs).backward()
+            optimizer.step()
+        assert (float(built.logit_scale) != before) == learn
+    assert METHODS["clip"].build(temperature="fixed").param_groups(1.0) == []
+    assert len(METHODS["cua"].build(temperature="learnable").param_groups(1.0)) == 1
+
+
+def test_unknown_methods_list_the_near_ones():
+    with pytest.raises(ValueError, match=r"method: expected one of clip, .* got 'cuaxi'; did you mean cuaxu"):
+        method("cuaxi")
+    with pytest.raises(
+        ValueError, match="temperature: expected one of fixed, learnable, got 'fixd'; did you mean fixed"
+    ):
+        method("clip", temperature="fixd")
+
+
+@pytest.mark.parametrize("tau", [0, -0.1, math.nan, math.inf, "warm", True])
+def test_bad_temperatures_are_refused(tau):
+    for name in ("clip", "cua"):
+        with pytest.raises(ValueError, match="tau: expected"):
+            method(name, tau=tau)
+
+
+@pytest.mark.parametrize("weight", [-1, math.nan, math.inf, "much", None])
+def test_bad_weights_are_refused(weight):
+    with pytest.raises(ValueError, match="weight of alignment: expected"):
+        method("cua", weights={"alignment": weight})
+
+
+def test_weights_of_other_terms_are_refused():
+    with pytest.raises(ValueError, match=r"weights: expected terms of 'cua' \(uniformity, alignment\), got 'aligment'"):
+        method("cua", weights={"aligment": 1})
+    with pytest.raises(ValueError, match=r"weights: expected terms of 'clip' \(no terms to weigh\)"):
+        method("clip", weights={"alignment": 1})
+    with pytest.raises(ValueError, match="weights: expected a mapping"):
+        method("cua", weights=[1, 2])
+
+
+def test_a_configured_method_leaves_the_table_alone():
+    before = {name: (row.tau, dict(row.terms)) for name, row in METHODS.items()}
+    method("cua", tau=0.3, weights={"alignment": 9.0}).build()
+    assert {name: (row.tau, dict(row.terms)) for name, row in METHODS.items()} == before
+    assert set(TERMS) >= {term for row in METHODS.values() for term in row.terms}
+
+
+def test_fixed_temperature_has_no_parameters():
+    fixed = Fixed(0.05)
+    assert list(fixed.parameters()) == []
+    assert [float(fixed.scale(step, 10)) for step in (0, 5, 10)] == pytest.approx([20.0] * 3, rel=1e-15)
+
+
+def test_learnable_temperature_is_held_under_its_ceiling_with_a_gradient_at_the_wall():
+    one = Learnable(0.011, max_scale=100)
+    optimizer = torch.optim.SGD(one.parameters(), lr=1.0)
+    (-one.scale()).backward()  # asks for a larger scale
+    optimizer.step()
+    assert float(one.scale()) > 100
+    one.after_step()
+    assert float(one.scale()) == pytest.approx(100, rel=1e-6)
+    optimizer.zero_grad()
+    one.scale().backward()  # at the wall, and asked to come back
+    assert float(one.log_scale.grad) > 0
+    optimizer.step()
+    one.after_step()
+    assert float(one.scale()) < 100
+
+
+def test_learnable_temperature_may_exceed_one():
+    one = Learnable(1.0)
+    with torch.no_grad():
+        one.log_scale.fill_(-2.0)
+    one.after_step()
+    assert float(one.scale()) == pytest.approx(math.exp(-2), rel=1e-6)
+
+
+def test_learnable_temperature_cannot_start_beyond_its_ceiling():
+    assert float(Learnable(0.01).scale()) == pytest.approx(100, rel=1e-6)
+    with pytest.raises(ValueError, match="tau: expected at least 0.01"):
+        Learnable(0.005)
+    with pytest.raises(ValueError, match="max_scale"):
+        Learnable(0.07, max_scale=0)
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_steps_outside_the_run_are_refused(name):
+    one = policy(name, 0.07)
+    for step, total in ((-1, 10), (11, 10), (0, 0), (0.5, 10)):
+        with pytest.raises(ValueError, match="step"):
+            one.scale(step, total)
