@@ -6,8 +6,8 @@ A notebook makes one ``Recorder``, records every number that its text or a claim
     run.record("L1.clip.centroid_distance", subsample(centroid_distance, x, y), floor=permutation_floor(...))
     run.save()
 
-``save`` writes ``<GAPLIB_RESULTS or _build/results>/01.json`` and, inside a notebook, glues four keys a result: the name
-(a float), ``.low``, ``.high`` and ``.ci`` (text), and ``.floor`` where one was given.
+``save`` writes ``<GAPLIB_RESULTS or _build/results>/01.json`` and, inside a notebook, glues four keys a result: the
+name (a float), ``.low``, ``.high`` and ``.ci`` (text), and ``.floor`` where one was given.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import math
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -27,12 +27,13 @@ from typing import Any
 import pandas as pd
 
 import gaplib
+from gaplib._files import write_whole
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.claims import CLAIMS, chapter_claims
 from gaplib.claims.rules import check_result_name
 from gaplib.stats import Estimate, Floor, exact
 
-__all__ = ["PROFILES", "ResultsFile", "Recorder", "confirm_dir", "load", "results_dir", "write_json"]
+__all__ = ["PROFILES", "Recorder", "ResultsFile", "confirm_dir", "load", "results_dir", "write_json"]
 
 # quick: CI and a reader's laptop; confirm: the seeds that decide the verdicts; full: a GPU.
 PROFILES = ("quick", "confirm", "full")
@@ -58,32 +59,17 @@ def versions() -> dict[str, str]:
     """Versions of Python, gaplib and the libraries that a result may depend on."""
     found = {"python": platform.python_version(), "gaplib": gaplib.__version__}
     for package in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            pass
     return found
 
 
 def write_json(path: str | os.PathLike, content: Any) -> Path:
-    """Write strict JSON (no NaN) atomically: a temporary name in the same folder, then a rename."""
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
-    return write_text(path, text)
-
-
-def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Write a text file atomically, its folder made where it is missing."""
+    """Write strict JSON (no NaN), wholly or not at all; the folder is made where it is missing."""
     path = Path(path)
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_whole(path, text)
     return path
 
 
@@ -108,10 +94,11 @@ class Recorder:
         self.units: dict[str, str] = {}
 
     def record(self, name: str, value: Any, unit: str = "", floor: Floor | None = None) -> Estimate:
-        """Keep ``value`` (an ``Estimate``, or a number without sampling error) under a dotted name; returns the estimate.
+        """Keep ``value`` (an ``Estimate``, or a number without sampling error) under a dotted name; returns the
+        estimate.
 
-        floor: what the metric reads without a gap (``stats.permutation_floor``). Raises ValueError for a name that is not
-        dotted, taken, or ends in low, high, ci or floor, and for a value that is not finite.
+        floor: what the metric reads without a gap (``stats.permutation_floor``). Raises ValueError for a name that is
+        not dotted, taken, or ends in low, high, ci or floor, and for a value that is not finite.
         """
         check_result_name(name)
         if name.rsplit(".", 1)[-1] in _RESERVED:
@@ -142,7 +129,7 @@ class Recorder:
         return self.floors[name].mean if name in self.floors else None
 
     def confirmed(self) -> Mapping[str, Estimate]:
-        """The confirming results: this run's own where it is the confirming run, else the committed file's, else none."""
+        """The confirming results: this run's own if it is the confirming one, else the committed file's, else none."""
         if self.profile == "confirm":
             return self.estimates
         path = confirm_dir() / f"{self.chapter}.json"
@@ -213,7 +200,7 @@ def glue(name: str, value: float | str) -> None:
 
 @dataclass(frozen=True)
 class ResultsFile:
-    """A results file as read and checked. estimates: by name. rules: claim id -> rule hash. extra: commit and the like."""
+    """A results file, read and checked. estimates: by name. rules: claim id -> rule hash. extra: commit and the like."""
 
     path: Path
     chapter: str

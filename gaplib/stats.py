@@ -3,13 +3,14 @@
 Three kinds of uncertainty, three tools:
 
 * over training runs: :func:`over_seeds` and :func:`paired_difference` (Student's t);
-* of a metric of one sample of embeddings: :func:`subsample` and :func:`jackknife`. Never a bootstrap with replacement: it
-  puts copies of one pair on both sides of a train/test split, so that a linear probe "separates" modalities that do not
-  differ at all, and it pulls distances towards those of the copies;
+* of a metric of one sample of embeddings: :func:`subsample` and :func:`jackknife`. Never a bootstrap with replacement:
+  it puts copies of one pair on both sides of a train/test split, so that a linear probe "separates" modalities that do
+  not differ at all, and it pulls distances towards those of the copies;
 * of a frequency: :func:`proportion` (Clopper-Pearson).
 
 :func:`exact` marks a value without sampling error. Every estimate knows its standard error and degrees of freedom, from
-which :func:`p_above`, :func:`p_below` and :func:`p_within` (two one-sided tests) follow; :func:`holm` corrects families.
+which :func:`p_above`, :func:`p_below` and :func:`p_within` (two one-sided tests) follow; :func:`holm` corrects
+families.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Estimate:
     """A value with its interval. ``float(estimate)`` is the value.
 
     value, low, high: finite, ``low <= value <= high``. n: how many seeds, pairs or trials it rests on. method: how the
-    interval was made. se: standard error (0 for an exact value). df: degrees of freedom of the t distribution, ``inf`` for
-    the normal one. samples: the values behind it, one a seed or a subsample.
+    interval was made. se: standard error (0 for an exact value). df: degrees of freedom of the t distribution, ``inf``
+    for the normal one. samples: the values behind it, one a seed or a subsample.
     """
 
     value: float
@@ -205,10 +206,10 @@ def subsample(
 ) -> Estimate:
     """``statistic(*arrays)`` with an interval from subsamples drawn without replacement.
 
-    A subsample of m = round(fraction n) of n rows varies, given the data, by (sigma²/m)(1 - m/n); the full sample varies by
-    sigma²/n. So the standard error is the subsamples' standard deviation times sqrt((m/n) / (1 - m/n)) (1 at a half), and
-    the interval is the normal one around the full sample's value (Politis, Romano and Wolf 1999, finite-population
-    correction). It holds for statistics whose spread falls as 1/sqrt(n).
+    A subsample of m = round(fraction n) of n rows varies, given the data, by (sigma²/m)(1 - m/n); the full sample
+    varies by sigma²/n. So the standard error is the subsamples' standard deviation times sqrt((m/n) / (1 - m/n)) (1 at
+    a half), and the interval is the normal one around the full sample's value (Politis, Romano and Wolf 1999,
+    finite-population correction). It holds for statistics whose spread falls as 1/sqrt(n).
 
     arrays: each with rows along its first axis, NumPy or torch. paired: the same row indices for every array (equal
     numbers of rows needed); otherwise each array draws its own. n of the estimate is the smallest number of rows.
@@ -218,12 +219,12 @@ def subsample(
     check_number(fraction, "fraction", low=0, high=1, low_open=True, high_open=True)
     repeats = check_integer(repeats, "repeats", low=2)
     sizes = [round(fraction * n) for n in rows]
-    if min(sizes) < 2 or any(n - m < 1 for n, m in zip(rows, sizes)):
+    if min(sizes) < 2 or any(n - m < 1 for n, m in zip(rows, sizes, strict=True)):
         raise ValueError(f"arrays: expected at least 2 rows in a subsample of {fraction:g}, got {rows} rows in all")
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(repeats):
-        index = [np.sort(rng.choice(n, size=m, replace=False)) for n, m in zip(rows, sizes)]
+        index = [np.sort(rng.choice(n, size=m, replace=False)) for n, m in zip(rows, sizes, strict=True)]
         values.append(_evaluate(statistic, *(_take(a, index[0 if paired else i]) for i, a in enumerate(arrays))))
     share = sizes[0] / rows[0]
     se = float(np.std(values, ddof=1)) * math.sqrt(share / (1 - share))
@@ -239,8 +240,9 @@ def jackknife(
     """``statistic(*arrays)`` with a delete-a-block jackknife interval, for smooth statistics of paired rows.
 
     The rows are cut at random into g blocks; with theta_i the statistic without block i, the squared standard error is
-    ((g - 1)/g) sum_i (theta_i - mean theta)² (Efron and Tibshirani 1993, section 11.5, with blocks for points); t interval
-    with g - 1 degrees of freedom around the full sample's value. Needs g + 1 calls where subsample needs hundreds.
+    ((g - 1)/g) sum_i (theta_i - mean theta)² (Efron and Tibshirani 1993, section 11.5, with blocks for points); t
+    interval with g - 1 degrees of freedom around the full sample's value. Needs g + 1 calls where subsample needs
+    hundreds.
     Every array gives up the same rows. Raises ValueError for unequal numbers of rows or more blocks than rows.
     """
     n = _check_arrays(arrays, paired=True)[0]

@@ -1,7 +1,7 @@
 """The claims that the book tests: rows as data, one machine that decides them.
 
-``CLAIMS`` maps a claim's id to its row; ``table("01")`` shows a chapter's rows and ``found(recorder)`` what its run found;
-``decide(claim, results)`` gives the verdict. The format of the rows: ``gaplib.claims.rules``.
+``CLAIMS`` maps a claim's id to its row; ``table("01")`` shows a chapter's rows and ``found(recorder)`` what its run
+found; ``decide(claim, results)`` gives the verdict. The format of the rows: ``gaplib.claims.rules``.
 """
 
 from __future__ import annotations

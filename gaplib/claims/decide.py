@@ -1,10 +1,10 @@
 """From results to verdicts: one machine for every claim, so that a rule is data and cannot bend to a result.
 
-A part is *reproduced* when its one-sided p-value against the threshold, Holm-adjusted over its family, is below 0.05 and
-the printed interval lies wholly beyond the threshold; *not reproduced* when the same holds for the opposite side; else
-*undecided*. ``within`` takes two one-sided tests. Asking for both, test and interval, keeps every verdict visible in the
-interval that a reader sees. A claim is reproduced when all its parts are, not reproduced when none is and all fail,
-partly reproduced when some are, else undecided.
+A part is *reproduced* when its one-sided p-value against the threshold, Holm-adjusted over its family, is below 0.05
+and the printed interval lies wholly beyond the threshold; *not reproduced* when the same holds for the opposite side;
+else *undecided*. ``within`` takes two one-sided tests. Asking for both, test and interval, keeps every verdict visible
+in the interval that a reader sees. A claim is reproduced when all its parts are, not reproduced when none is and all
+fail, partly reproduced when some are, else undecided.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def _blocked(part: Part, results: Mapping[str, Estimate], seeds: int) -> str:
         return f"there is no baseline result {baseline.quantity}"
     if not baseline.holds(base.value):
         return (
-            f"the baseline {baseline.quantity} = {base.value:.3g} lies {baseline.share(base.value):.0%} of the way from "
-            f"chance ({baseline.chance:g}) to ceiling ({baseline.ceiling:g}), outside 30 to 85 %: "
+            f"the baseline {baseline.quantity} = {base.value:.3g} lies {baseline.share(base.value):.0%} of the way "
+            f"from chance ({baseline.chance:g}) to ceiling ({baseline.ceiling:g}), outside 30 to 85 %: "
             f"it takes {'a harder' if baseline.share(base.value) > baseline.CEILING else 'an easier'} task"
         )
     return ""
@@ -128,9 +128,12 @@ def _blocked(part: Part, results: Mapping[str, Estimate], seeds: int) -> str:
 def _decide_family(parts: list[Part], results: Mapping[str, Estimate], seeds: int) -> list[PartDecision]:
     """The parts of one family. A part that may not speak keeps its place in Holm's correction, with p = 1."""
     blocked = [_blocked(part, results, seeds) for part in parts]
-    raw = [(1.0, 1.0) if why else p_values(part, results[part.quantity]) for part, why in zip(parts, blocked)]
+    raw = [
+        (1.0, 1.0) if why else p_values(part, results[part.quantity]) for part, why in zip(parts, blocked, strict=True)
+    ]
     decisions = []
-    for part, why, p, against in zip(parts, blocked, holm([r[0] for r in raw]), holm([r[1] for r in raw])):
+    adjusted = holm([r[0] for r in raw]), holm([r[1] for r in raw])
+    for part, why, p, against in zip(parts, blocked, *adjusted, strict=True):
         estimate, verdict, reason = results.get(part.quantity), UNDECIDED, why
         if not why:
             beyond, excluded = _sides(part, estimate)
@@ -184,8 +187,8 @@ def _explain(claim: Claim, verdict: str, parts: list[PartDecision]) -> str:
 def decide(claim: Claim, results: Mapping[str, Estimate], seeds: int | None = None) -> Decision:
     """The verdict on ``claim`` from ``results`` (result name -> Estimate).
 
-    seeds: least number of seeds that a result over seeds must rest on; by default what the claim's rule asks for. Without
-    any result of its parts a claim is "not yet" (or "out of reach here", where the row says so).
+    seeds: least number of seeds that a result over seeds must rest on; by default what the claim's rule asks for.
+    Without any result of its parts a claim is "not yet" (or "out of reach here", where the row says so).
     """
     if not any(part.quantity in results for part in claim.parts):
         verdict = OUT_OF_REACH if claim.out_of_reach else NOT_YET

@@ -27,15 +27,19 @@ A claim is data: what is measured, in which direction, and the smallest effect t
 
 ``Part(quantity, comparison, threshold, says, ...)``
 
-* ``quantity``: the dotted name under which the notebook records the result: ``run.record("L1.clip.separability", est)``.
-* ``comparison`` and ``threshold``: ``"above" 0.2``, ``"below" 0.1`` or ``"within" (-0.02, 0.02)``. The threshold already
-  holds the smallest effect that would matter, so record a *difference* where the claim is about one (``paired_difference``).
+* ``quantity``: the dotted name under which the notebook records the result: ``run.record("L1.clip.separability",
+  est)``.
+* ``comparison`` and ``threshold``: ``"above" 0.2``, ``"below" 0.1`` or ``"within" (-0.02, 0.02)``. The threshold
+  already holds the smallest effect that would matter, so record a *difference* where the claim is about one
+  (``paired_difference``).
 * ``says``: the part in a few words, without a full stop. ``why``: where the threshold comes from.
-* ``exact=True``: a quantity without sampling error, such as a theorem's deterministic side; record ``stats.exact(value)``.
+* ``exact=True``: a quantity without sampling error, such as a theorem's deterministic side; record
+  ``stats.exact(value)``.
 * ``family``: parts of one claim with the same label are corrected together (Holm); by default all parts of a claim are.
 * ``baseline=Baseline("C1.clip.recall", chance, ceiling)``: the part counts only if that result lies between 30 and 85 %
-  of the way from ``chance`` to ``ceiling``. Every ``"within"`` part about a task score needs one: "no change" at a floor or a
-  ceiling says nothing. A part with a baseline that is off that range is undecided, whatever its own test says.
+  of the way from ``chance`` to ``ceiling``. Every ``"within"`` part about a task score needs one: "no change" at a
+  floor or a ceiling says nothing. A part with a baseline that is off that range is undecided, whatever its own test
+  says.
 * ``headline=True`` on one part: its estimate fills the effect column of the claims table (else the first part's).
 """
 

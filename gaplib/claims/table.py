@@ -46,6 +46,7 @@ def trial_table(claims: Sequence[Claim]) -> Table:
     return Table(
         ("claim", "statement", "source", "how it is tested", "what would refute it"),
         tuple((c.id, c.statement, c.source, c.test, c.refuted_if) for c in claims),
+        "Every clause of the last column is tested apart: where only some hold, the verdict is 'partly'.",
     )
 
 
