@@ -192,7 +192,7 @@ def test_learnable_temperature_may_exceed_one():
 
 def test_learnable_temperature_cannot_start_beyond_its_ceiling():
     assert float(Learnable(0.01).scale()) == pytest.approx(100, rel=1e-6)
-    with pytest.raises(ValueError, match="tau: expected at least 0.01"):
+    with pytest.raises(ValueError, match=r"tau: expected at least 0\.01"):
         Learnable(0.005)
     with pytest.raises(ValueError, match="max_scale"):
         Learnable(0.07, max_scale=0)
