@@ -1,0 +1,1 @@
+"""What the chapters run: one module a chapter, so that the notebooks only tell the story."""
