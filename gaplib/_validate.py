@@ -64,9 +64,7 @@ def check_nonzero_rows(x: torch.Tensor, name: str) -> torch.Tensor:
 def check_pair(x: torch.Tensor, y: torch.Tensor, names: tuple[str, str] = ("x", "y"), *, paired: bool = True) -> None:
     """Raise ``ValueError`` unless ``x`` and ``y`` share the dimension and, if ``paired``, the number of rows."""
     if x.shape[1] != y.shape[1]:
-        raise ValueError(
-            f"{names[1]}: expected the dimension of {names[0]} ({x.shape[1]}), got {y.shape[1]}"
-        )
+        raise ValueError(f"{names[1]}: expected the dimension of {names[0]} ({x.shape[1]}), got {y.shape[1]}")
     if paired and x.shape[0] != y.shape[0]:
         raise ValueError(f"{names[1]}: expected as many rows as {names[0]} ({x.shape[0]} pairs), got {y.shape[0]}")
 

@@ -1,0 +1,107 @@
+"""The report card as text and as HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+
+from gaplib.stats import Floor
+
+_DASH = "\N{EN DASH}"
+_HEADS = ("metric", "value", "without a gap", "how to read it")
+_NOTE = (
+    "Without a gap: mean [central 95 %] with the modalities exchanged within random pairs; "
+    "for the coordinates, with the gap rotated at random."
+)
+# Contrast above 7:1 in both schemes; the figures line up.
+_STYLE = """
+:root { color-scheme: light dark; --text: #1b1b1b; --back: #ffffff; --soft: #f0f2f5; --line: #8a8f98; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #ececec; --back: #16181c; --soft: #23262c; --line: #7d838d; }
+}
+body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif;
+       color: var(--text); background: var(--back); }
+.wrap { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; }
+caption { text-align: left; padding-bottom: .5rem; }
+th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+tbody th[scope=row] { font-weight: normal; }
+th[scope=rowgroup] { background: var(--soft); }
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of the card; ``value`` and ``floor`` are ``None`` where they do not apply."""
+
+    section: str
+    key: str
+    label: str
+    value: float | None
+    floor: Floor | None
+    meaning: str
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return _DASH
+    # A value that rounds to nothing is written without a sign.
+    text = f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def _floor(floor: Floor | None) -> str:
+    return "" if floor is None else f"{_number(floor.mean)} [{_number(floor.low)}, {_number(floor.high)}]"
+
+
+def as_text(title: str, rows: list[Row]) -> str:
+    """The card for a terminal, in aligned columns."""
+    cells = [(f"  {row.label}", _number(row.value), _floor(row.floor), row.meaning) for row in rows]
+    widths = [max(len(line[i]) for line in [("", *_HEADS[1:]), *cells]) for i in range(3)]
+
+    def line(label: str, value: str, floor: str, meaning: str) -> str:
+        return f"{label:<{widths[0]}}  {value:>{widths[1]}}  {floor:<{widths[2]}}  {meaning}".rstrip()
+
+    out = [title, "", line("", *_HEADS[1:])]
+    for section, group in groupby(zip(rows, cells, strict=True), key=lambda item: item[0].section):
+        out += [section, *(line(*cell) for _, cell in group)]
+    return "\n".join([*out, "", _NOTE])
+
+
+def _table(title: str, rows: list[Row], *, caption: bool) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in _HEADS)
+    text = f"{escape(title)}. {escape(_NOTE)}" if caption else escape(_NOTE)
+    body = []
+    for section, group in groupby(rows, key=lambda row: row.section):
+        body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}">{escape(section)}</th></tr>')
+        for row in group:
+            value = "not applicable" if row.value is None else _number(row.value)
+            floor = _floor(row.floor) or "none"
+            # A dash says nothing to a screen reader, so it carries the words.
+            value, floor = (
+                f'<span role="img" aria-label="{cell}">{_DASH}</span>' if cell in ("not applicable", "none") else cell
+                for cell in (value, floor)
+            )
+            body.append(
+                f'<tr><th scope="row">{escape(row.label)}</th><td class="number">{value}</td>'
+                f'<td class="number">{floor}</td><td>{escape(row.meaning)}</td></tr>'
+            )
+        body.append("</tbody>")
+    return f"<table><caption>{text}</caption><thead><tr>{head}</tr></thead>{''.join(body)}</table>"
+
+
+def as_html(title: str, rows: list[Row], *, standalone: bool = True) -> str:
+    """The card as an HTML table: a page of its own, or the table alone (for a notebook)."""
+    if not standalone:
+        return _table(title, rows, caption=True)
+    table = _table(title, rows, caption=False)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n"
+        # Focusable, so that a keyboard can scroll a table wider than the window.
+        f'<div class="wrap" tabindex="0" role="region" aria-label="Report card">{table}</div>\n'
+        f"</main>\n</body>\n</html>\n"
+    )

@@ -1,0 +1,169 @@
+"""How far apart the two modalities are: centroids, true pairs, and the share of few coordinates in the gap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gaplib._validate import check_integer, check_pair
+from gaplib.geometry.inputs import read_directions, read_two
+
+# Means of unit rows are sums of roundings of this order; a shorter gap vector has no direction of its own.
+NO_GAP = 1e-13
+
+
+def gap_vector(x: Any, y: Any, *, paired: bool = True) -> torch.Tensor:
+    """Difference of the centroids, mean_i x_i - mean_i y_i (Liang et al. 2022).
+
+    Args:
+        x, y: (n, d), rows of norm one, NumPy or torch, any float type.
+        paired: ``False`` lets the numbers of rows differ.
+
+    Returns:
+        (d,) float64 tensor.
+
+    Raises:
+        ValueError: bad matrices, rows not of norm one, shapes that do not fit.
+    """
+    x, y = read_two(x, y, paired=paired)
+    return x.mean(dim=0) - y.mean(dim=0)
+
+
+def gap_direction(x: Any, y: Any, *, paired: bool = True) -> torch.Tensor:
+    """:func:`gap_vector` at norm one. Raises ``ValueError`` also where there is no gap: zero has no direction."""
+    return _direction(gap_vector(x, y, paired=paired))
+
+
+def _direction(gap: torch.Tensor) -> torch.Tensor:
+    length = gap.norm()
+    if length <= NO_GAP:
+        raise ValueError("x: expected a centroid other than that of y, got the same one (the gap has no direction)")
+    return gap / length
+
+
+def centroid_distance(x: Any, y: Any, *, paired: bool = True) -> torch.Tensor:
+    """Length of the gap vector, |mean_i x_i - mean_i y_i|, in [0, 2] (Liang et al. 2022; Fahim et al. 2024, Sec. 3.1).
+
+    It is not zero for two samples of one distribution: about sqrt((v_x + v_y) / n) with v the variances. Read it beside
+    :func:`gaplib.stats.permutation_floor`. Arguments, result type (0-d float64) and errors as for :func:`gap_vector`.
+    """
+    return gap_vector(x, y, paired=paired).norm()
+
+
+def alignment(x: Any, y: Any) -> torch.Tensor:
+    """Mean squared distance of the true pairs, (1/n) sum_i |x_i - y_i|², in [0, 4]; 0 is perfect (Wang & Isola 2020).
+
+    x, y: (n, d), rows of norm one, row i a pair. Returns a 0-d float64 tensor. Raises ``ValueError`` as
+    :func:`gap_vector`.
+    """
+    x, y = read_two(x, y)
+    return (x - y).square().sum(dim=1).mean()
+
+
+def read_pairs(x: Any, y: Any, min_rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = read_directions(x, "x", min_rows=min_rows), read_directions(y, "y", min_rows=min_rows)
+    check_pair(x, y)
+    return x, y
+
+
+def true_pair_cosine(x: Any, y: Any) -> torch.Tensor:
+    """Mean cosine of the true pairs, in [-1, 1].
+
+    x, y: (n, d), row i a pair, any scale but no zero rows. Returns a 0-d float64 tensor. Raises ``ValueError`` for bad
+    matrices, zero rows, shapes that do not fit.
+    """
+    x, y = read_pairs(x, y)
+    return (1 - (x - y).square().sum(dim=1) / 2).mean()
+
+
+def relative_modality_gap(x: Any, y: Any) -> torch.Tensor:
+    """Distance of the true pairs relative to the spread inside the modalities, in [0, 1].
+
+    m / ((d_x + d_y) / 2 + m), where the distance of two rows is (1 - cos) / 2, m its mean over true pairs, d_x and d_y
+    its means over distinct rows of one modality (Schrodi et al. 2025). This is the form of the authors' analysis code
+    (lmb-freiburg/two-effects-one-trigger, analysis/gap_precompute.py), which leaves the diagonal out; where every pair
+    coincides, that code puts .001 for m and we put 0. In closed form from the centroids: O(n d).
+
+    Args:
+        x, y: (n, d), n >= 2, row i a pair; any scale but no zero rows.
+
+    Returns:
+        0-d float64 tensor; 0 where all rows of both modalities are one and the same direction.
+
+    Raises:
+        ValueError: bad matrices, zero rows, fewer than two pairs, shapes that do not fit.
+    """
+    between, within_x, within_y = _dissimilarities(x, y)
+    return ratio(between, (within_x + within_y) / 2)
+
+
+def relative_modality_gap_with_diagonal(x: Any, y: Any) -> torch.Tensor:
+    """:func:`relative_modality_gap` as the same authors' training code has it (clip_on_real_data/.../train.py).
+
+    d_x and d_y are means over all n² entries, the zeros of the diagonal included, so the value falls slowly with n
+    towards the analysis form. Arguments and errors as there.
+    """
+    between, within_x, within_y = _dissimilarities(x, y)
+    n = len(x)
+    return ratio(between, (within_x + within_y) / 2 * (n - 1) / n)
+
+
+def relative_modality_gap_unhalved(x: Any, y: Any) -> torch.Tensor:
+    """:func:`relative_modality_gap` as in manu-kick/Deep-subspace-aligment-and-modality-gap-dimensions.
+
+    There the true pairs' distance is 1 - cos, in [0, 2], and the sums over the upper triangles are divided by
+    2n(n - 1), which halves the means: 2m / ((d_x + d_y) / 4 + 2m), never below the paper's. Arguments and errors as
+    there.
+    """
+    between, within_x, within_y = _dissimilarities(x, y)
+    return ratio(2 * between, (within_x + within_y) / 4)
+
+
+def _dissimilarities(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean (1 - cos) / 2 over true pairs, and over distinct rows of each modality."""
+    x, y = read_pairs(x, y, min_rows=2)
+    return (x - y).square().sum(dim=1).mean() / 4, dissimilarity(x), dissimilarity(y)
+
+
+def dissimilarity(x: torch.Tensor) -> torch.Tensor:
+    """Mean (1 - cos) / 2 over distinct unit rows: sum over i != j of |x_i - x_j|² is 2n sum_i |x_i - mean|²."""
+    return (x - x.mean(dim=0)).square().sum() / (2 * (len(x) - 1))
+
+
+def ratio(between: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
+    total = between + within
+    return between / total if total > 0 else torch.zeros_like(total)
+
+
+def top_coordinate_share(x: Any, y: Any, k: int, *, paired: bool = True) -> torch.Tensor:
+    """Share of the squared gap vector that its k largest coordinates hold, in [k/d, 1] (after Schrodi et al. 2025).
+
+    Args:
+        x, y: (n, d), rows of norm one.
+        k: between 1 and d.
+        paired: ``False`` lets the numbers of rows differ.
+
+    Returns:
+        0-d float64 tensor. Read it beside :func:`rotation_null`: even a random direction has large coordinates.
+
+    Raises:
+        ValueError: as :func:`gap_vector`, no gap at all, or k outside [1, d].
+    """
+    gap = gap_direction(x, y, paired=paired)
+    k = check_integer(k, "k", low=1, high=len(gap))
+    return gap.square().topk(k).values.sum().clamp(max=1)
+
+
+def rotation_null(x: Any, y: Any, k: int, repeats: int = 200, seed: int = 0, *, paired: bool = True) -> torch.Tensor:
+    """:func:`top_coordinate_share` after random rotations of the embeddings: what coordinates mean nothing would give.
+
+    A rotated gap is a uniformly random direction, so only d matters. Returns a (repeats,) float64 tensor. Errors as
+    there, and for ``repeats`` < 1 or a negative ``seed``.
+    """
+    d = len(gap_vector(x, y, paired=paired))
+    k = check_integer(k, "k", low=1, high=d)
+    repeats, seed = check_integer(repeats, "repeats", low=1), check_integer(seed, "seed", low=0)
+    squares = torch.from_numpy(np.random.default_rng(seed).standard_normal((repeats, d))).square()
+    return (squares.topk(k, dim=1).values.sum(dim=1) / squares.sum(dim=1)).clamp(max=1)

@@ -1,0 +1,117 @@
+"""Contrastive losses and the regularisers that act on the gap: functions of :class:`~gaplib.pairs.PairedEmbeddings`.
+
+Notation: x_i and y_i are image and text of pair i, n the number of pairs. Every function returns a 0-d tensor in the
+embeddings' type, with gradient; half types are computed in float32 and rounded once, at the end. Natural logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gaplib._validate import check_number
+from gaplib.pairs import PairedEmbeddings, working
+
+__all__ = ["alignment_loss", "clip_loss", "cross_uniformity_loss", "siglip_loss", "uniformity_loss"]
+
+
+def clip_loss(pairs: PairedEmbeddings, logit_scale: Tensor | float) -> Tensor:
+    """Symmetric InfoNCE: cross-entropy of finding the partner, mean of both directions (Radford et al. 2021, Fig. 3).
+
+    Args:
+        pairs: n >= 1 pairs; one pair alone has loss 0.
+        logit_scale: 1 / tau > 0, a number or a 0-d tensor (its gradient is kept).
+
+    Returns:
+        0-d tensor in [0, inf).
+
+    Raises:
+        ValueError: ``logit_scale`` not positive and finite.
+    """
+    check_number(logit_scale, "logit_scale", low=0, low_open=True)
+    logits = logit_scale * pairs.image_text
+    partner = torch.arange(pairs.n, device=logits.device)
+    loss = (F.cross_entropy(logits, partner) + F.cross_entropy(logits.T, partner)) / 2
+    return loss.to(pairs.dtype)
+
+
+def siglip_loss(pairs: PairedEmbeddings, logit_scale: Tensor | float, bias: Tensor | float) -> Tensor:
+    """Pairwise sigmoid loss: -(1/n) sum over all i, j of log sigmoid(z_ij (logit_scale <x_i, y_j> + bias)), z = +1 on
+    the diagonal and -1 off it (Zhai et al. 2023; the sum over n² pairs divided by n, as in open_clip's ``SigLipLoss``).
+
+    Args:
+        pairs: n >= 1 pairs.
+        logit_scale: 1 / tau > 0, a number or a 0-d tensor.
+        bias: any finite number or 0-d tensor; the paper starts at -10.
+
+    Returns:
+        0-d tensor in (0, inf).
+
+    Raises:
+        ValueError: ``logit_scale`` not positive and finite, or ``bias`` not finite.
+    """
+    check_number(logit_scale, "logit_scale", low=0, low_open=True)
+    check_number(bias, "bias")
+    logits = logit_scale * pairs.image_text + bias
+    # The sign is turned on the diagonal only: cheaper than a matrix of labels.
+    signed = -logits + torch.diag_embed(2 * logits.diagonal())
+    return (-F.logsigmoid(signed).sum() / pairs.n).to(pairs.dtype)
+
+
+def alignment_loss(pairs: PairedEmbeddings) -> Tensor:
+    """Mean squared distance of the true pairs, (1/n) sum_i |x_i - y_i|², in [0, 4] (Wang & Isola 2020 with alpha = 2;
+    L_Align of Fahim et al. 2024, Sec. 4)."""
+    # From the differences, not from the Gram matrix: 2 - 2 cos loses all digits where the pairs nearly coincide.
+    difference = working(pairs.image) - working(pairs.text)
+    return difference.square().sum(dim=1).mean().to(pairs.dtype)
+
+
+def uniformity_loss(pairs: PairedEmbeddings, t: float = 2.0) -> Tensor:
+    """Mean of the two modalities' uniformities, each log mean over i < j of exp(-t |x_i - x_j|²), in [-4t, 0].
+
+    Wang & Isola 2020; L_Uniform of Fahim et al. 2024, Sec. 4, with the mean over pairs, as the authors' code has it
+    (the printed sum over pairs differs by a constant, so the gradient is the same).
+
+    Raises:
+        ValueError: fewer than two pairs, or ``t`` not positive and finite.
+    """
+    _check_kernel(pairs, t)
+    image = _log_mean_kernel(pairs.image_image, pairs.image_image.diagonal(), pairs.image_image.diagonal(), t)
+    text = _log_mean_kernel(pairs.text_text, pairs.text_text.diagonal(), pairs.text_text.diagonal(), t)
+    return ((image + text) / 2).to(pairs.dtype)
+
+
+def cross_uniformity_loss(pairs: PairedEmbeddings, t: float = 2.0) -> Tensor:
+    """log mean over all i != j of exp(-t |x_i - y_j|²), in [-4t, 0] (L_XUniform of Fahim et al. 2024, Sec. 4).
+
+    Raises:
+        ValueError: fewer than two pairs, or ``t`` not positive and finite.
+    """
+    _check_kernel(pairs, t)
+    norms = (working(side).square().sum(dim=1) for side in (pairs.image, pairs.text))
+    return _log_mean_kernel(pairs.image_text, *norms, t).to(pairs.dtype)
+
+
+def _check_kernel(pairs: PairedEmbeddings, t: float) -> None:
+    check_number(t, "t", low=0, low_open=True)
+    if not isinstance(t, Real):
+        raise ValueError(f"t: expected a plain number, got {type(t).__name__}")
+    if pairs.n < 2:
+        raise ValueError(f"pairs: expected at least 2 pairs (uniformity compares pairs), got {pairs.n}")
+
+
+def _log_mean_kernel(gram: Tensor, norms_a: Tensor, norms_b: Tensor, t: float) -> Tensor:
+    """log mean over i != j of exp(-t |a_i - b_j|²), from inner products and squared norms.
+
+    The one place where the uniformities touch an n x n matrix. The norms are kept although rows are unit vectors, so
+    that the gradient is that of the distance itself and not of its restriction to the sphere.
+    """
+    n = gram.shape[0]
+    exponent = 2 * gram - norms_a[:, None] - norms_b[None, :]
+    diagonal = torch.eye(n, dtype=torch.bool, device=gram.device)
+    exponent = (t * exponent).masked_fill(diagonal, -torch.inf)
+    return torch.logsumexp(exponent.flatten(), dim=0) - math.log(n * (n - 1))
