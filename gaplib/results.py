@@ -200,7 +200,7 @@ def glue(name: str, value: float | str) -> None:
 
 @dataclass(frozen=True)
 class ResultsFile:
-    """A results file, read and checked. estimates: by name. rules: claim id -> rule hash. extra: commit and the like."""
+    """A results file, read and checked. estimates: by name; rules: claim id -> rule hash; extra: commit and so on."""
 
     path: Path
     chapter: str
