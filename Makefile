@@ -59,9 +59,7 @@ IGNORED := $(shell mkdir -p $(BUILD); echo '$(PARAMETERS)' | cmp -s - $(BUILD)/p
 
 # Folders too: a file that goes away changes them.
 $(BUILD)/deps.mk: $(NOTEBOOKS) $(GAPLIB) $(sort $(dir $(GAPLIB))) tools/deps.py
-	@mkdir -p $(@D)
-	@python=$(PY); [ -x $$python ] || python=$(or $(PYTHON),python3); \
-	    $$python tools/deps.py $(BUILD) $(NOTEBOOKS) > $@.new && mv $@.new $@
+	@python=$(PY); [ -x $$python ] || python=$(or $(PYTHON),python3); $$python tools/deps.py $(BUILD) $(NOTEBOOKS)
 -include $(BUILD)/deps.mk
 endif
 

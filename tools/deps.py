@@ -1,7 +1,9 @@
 """Write Make's dependency file: which gaplib files each notebook stands on, and which notebook to start first.
 
-    python tools/deps.py BUILD NOTEBOOK ... > BUILD/deps.mk
+    python tools/deps.py BUILD NOTEBOOK ...
 
+Writes ``BUILD/deps.mk``, and ``BUILD/deps/NAME.txt`` with the list for each notebook, rewritten only when the list
+changes: a module that is deleted leaves no newer file behind, but it leaves a shorter list.
 Runs before the environment exists, so it uses the standard library and reads gaplib's sources without importing gaplib.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,26 +28,43 @@ def load_sources(root: Path = ROOT):
     return module
 
 
-def rules(build: str, notebooks: list[Path], root: Path = ROOT) -> str:
-    """The text of the dependency file."""
+def write(build: Path, notebooks: list[Path], root: Path = ROOT) -> None:
+    """Write the dependency file and the lists."""
     sources = load_sources()
-    lines = ["# Made by tools/deps.py; made again when a notebook or a file of gaplib changes.", ""]
+    (build / "deps").mkdir(parents=True, exist_ok=True)
     ordered = sorted(notebooks, key=lambda path: (-expected_seconds(build, path), path.name))
+    lines = ["# Made by tools/deps.py; made again when a notebook or a file of gaplib changes.", ""]
     lines.append(f"LONGEST_FIRST := {' '.join(path.as_posix() for path in ordered)}")
     files: set[str] = set()
     for path in notebooks:
         needed = [file.relative_to(root).as_posix() for file in sources.notebook_closure(root / path, root=root)]
+        listed = build / "deps" / f"{path.stem}.txt"
+        if not listed.exists() or listed.read_text(encoding="utf-8").split() != needed:
+            replace(listed, "\n".join(needed) + "\n")
+        needed.append(listed.as_posix())
         files.update(needed)
-        lines.append(f"{build}/executed/{path.name}: {' '.join(needed)}")
+        lines.append(f"{build.as_posix()}/executed/{path.name}: {' '.join(needed)}")
     # An empty rule a file: one that was deleted then counts as changed, instead of stopping make.
     lines += [f"{name}:" for name in sorted(files)]
-    return "\n".join(lines) + "\n"
+    replace(build / "deps.mk", "\n".join(lines) + "\n")
+    # Never older than what it was made from: with a file from the future, make would start itself again and again.
+    seen = [path for path in [*map(root.joinpath, notebooks), *(root / "gaplib").rglob("*")] if path.exists()]
+    newest = max(path.stat().st_mtime for path in seen)
+    if newest > (build / "deps.mk").stat().st_mtime:
+        os.utime(build / "deps.mk", (newest, newest))
 
 
-def expected_seconds(build: str, notebook: Path) -> float:
+def replace(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text, encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def expected_seconds(build: Path, notebook: Path) -> float:
     """Seconds of the last run; before the first one, what the notebook itself says it needs."""
     try:
-        executed = json.loads(Path(build, "executed", notebook.name).read_text(encoding="utf-8"))
+        executed = json.loads((build / "executed" / notebook.name).read_text(encoding="utf-8"))
         return float(executed["metadata"]["gaplib"]["seconds"])
     except (OSError, ValueError, KeyError):
         pass
@@ -57,4 +77,4 @@ def expected_seconds(build: str, notebook: Path) -> float:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(rules(sys.argv[1], [Path(name) for name in sys.argv[2:]]))
+    write(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
