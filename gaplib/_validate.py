@@ -21,14 +21,19 @@ def _describe(x: Any) -> str:
 
 
 def check_matrix(x: Any, name: str, *, min_rows: int = 1, finite: bool = True) -> torch.Tensor:
-    """Return ``x`` as a float tensor of shape (n, d), on its device, gradient kept; raise ``ValueError`` otherwise."""
+    """Return ``x`` as a float tensor of shape (n, d), on its device, gradient kept; raise ``ValueError`` otherwise.
+
+    16, 32 and 64 bits are taken. The memory of a NumPy array is shared where torch can share it: never write into it.
+    """
     if isinstance(x, np.ndarray):
-        if x.dtype.kind != "f":
+        # A masked array would lose its mask without a word.
+        if x.dtype.kind != "f" or isinstance(x, np.ma.MaskedArray):
             raise ValueError(f"{name}: expected {_CAN}, got {_describe(x)}")
         # A copy where torch cannot share: negative strides, a foreign byte order, a read-only memory map, long doubles.
         native = x.astype(np.float64) if x.dtype.itemsize > 8 else x.astype(x.dtype.newbyteorder("="), copy=False)
         x = torch.from_numpy(np.require(native, requirements=["C", "W"]))
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.ndim != 2:
+    dense = isinstance(x, torch.Tensor) and x.layout == torch.strided
+    if not dense or x.dtype not in _NORM_TOLERANCE or x.ndim != 2:
         raise ValueError(f"{name}: expected {_CAN}, got {_describe(x)}")
     n, d = x.shape
     if n == 0 or d == 0:
@@ -62,11 +67,14 @@ def check_nonzero_rows(x: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def check_pair(x: torch.Tensor, y: torch.Tensor, names: tuple[str, str] = ("x", "y"), *, paired: bool = True) -> None:
-    """Raise ``ValueError`` unless ``x`` and ``y`` share the dimension and, if ``paired``, the number of rows."""
+    """Raise ``ValueError`` unless ``x`` and ``y`` share dimension, device and, if ``paired``, the number of rows."""
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"{names[1]}: expected the dimension of {names[0]} ({x.shape[1]}), got {y.shape[1]}")
     if paired and x.shape[0] != y.shape[0]:
         raise ValueError(f"{names[1]}: expected as many rows as {names[0]} ({x.shape[0]} pairs), got {y.shape[0]}")
+    devices = [getattr(z, "device", None) for z in (x, y)]
+    if all(isinstance(device, torch.device) for device in devices) and devices[0] != devices[1]:
+        raise ValueError(f"{names[1]}: expected the device of {names[0]} ({devices[0]}), got {devices[1]}")
 
 
 def as_float64(x: torch.Tensor) -> torch.Tensor:
@@ -84,11 +92,17 @@ def check_number(
     high_open: bool = False,
 ) -> Any:
     """Return ``value`` (a real number or a 0-d tensor, kept as it is) if it is finite and inside the interval."""
-    is_scalar_tensor = isinstance(value, torch.Tensor) and value.ndim == 0 and not value.dtype.is_complex
-    wanted = f"a number in {'(' if low_open or low == -math.inf else '['}{low:g}, {high:g}{')' if high_open or high == math.inf else ']'}"
+    opening = "(" if low_open or low == -math.inf else "["
+    closing = ")" if high_open or high == math.inf else "]"
+    wanted = f"a number in {opening}{low:g}, {high:g}{closing}"
+    tensor = isinstance(value, torch.Tensor)
+    is_scalar_tensor = tensor and value.ndim == 0 and value.dtype != torch.bool and not value.dtype.is_complex
     if isinstance(value, bool) or not (is_scalar_tensor or isinstance(value, Real)):
         raise ValueError(f"{name}: expected {wanted}, got {_describe(value)}")
-    number = float(value)
+    try:
+        number = float(value.detach() if tensor else value)
+    except OverflowError:  # a whole number beyond the range of floats
+        number = math.inf
     inside = (number > low if low_open else number >= low) and (number < high if high_open else number <= high)
     if not math.isfinite(number) or not inside:
         raise ValueError(f"{name}: expected {wanted}, got {number:g}")
