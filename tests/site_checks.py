@@ -31,7 +31,7 @@ LOOK = r"""
   while (walker.nextNode()) {
     const node = walker.currentNode, text = node.nodeValue;
     if (node.parentElement.closest("code, pre, script, style, mjx-container")) continue;
-    if (/\\\(|\\\[|\$\$/.test(text)) raw.push(text.trim().slice(0, 60));
+    if (/\\\(|\\\[|\$\$|\\[a-zA-Z]{2}/.test(text)) raw.push(text.trim().slice(0, 60));
   }
   return {
     images, raw,
