@@ -1,0 +1,57 @@
+"""Lightning Fabric for a named device, imported on first use: who only reads finished runs need not wait for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def check_device(device: str) -> tuple[str, int | None]:
+    """("cuda", 1) for "cuda:1"; ``ValueError`` for a device of another kind, or one that this machine does not have."""
+    kind, colon, index = str(device).partition(":")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in there or (colon and not (kind == "cuda" and index.isdecimal())):
+        raise ValueError(f"device: expected cpu, cuda, cuda:N or mps, got {device!r}")
+    if not there[kind] or (colon and int(index) >= torch.cuda.device_count()):
+        raise ValueError(f"device: this machine has no {device}")
+    return kind, int(index) if colon else None
+
+
+def launch(device: str, precision: str) -> Fabric:
+    """A launched Fabric on one device; errors as for ``check_device``."""
+    kind, index = check_device(device)
+    with _version_only("torchmetrics"):
+        from lightning_fabric import Fabric
+    fabric = Fabric(accelerator=kind, devices=1 if index is None else [index], precision=precision)
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def _version_only(package: str) -> Iterator[None]:
+    """Inside the block ``package`` is an empty module with its version.
+
+    lightning_fabric 2.6 imports all of torchmetrics, with torchvision and scipy.signal behind it, only to read its
+    version: over three seconds a process.
+    """
+    spec = None if package in sys.modules or "lightning_fabric" in sys.modules else importlib.util.find_spec(package)
+    if spec is None:
+        yield
+        return
+    stand_in = types.ModuleType(package)
+    stand_in.__version__, stand_in.__spec__ = version(package), spec
+    sys.modules[package] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[package]

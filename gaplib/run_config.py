@@ -1,0 +1,94 @@
+"""What makes a training run: everything that its result depends on, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from gaplib._validate import check_choice, check_integer, check_number
+from gaplib.methods import Method, method
+
+DATA = ("glyphs",)
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Configuration of a run. ``ValueError`` names the field that is out of its range.
+
+    method, tau, learn_tau, weights   a name of ``gaplib.methods.METHODS`` and what to change of it; None keeps the
+                                      method's own. ``learn_tau`` makes the temperature learnable (True), fixed (False)
+    data, image_size, dim             the glyphs, side of an image in pixels, dimension of the embeddings (>= 2)
+    batch_size, steps                 pairs a step (>= 2), optimizer steps (>= 1)
+    lr, weight_decay, optimizer, warmup, schedule
+                                      peak learning rate, decay of the towers' weights, "adamw", "adam" or "sgd" (with
+                                      momentum .9), linear warm-up steps, then "constant" or "cosine" (to zero)
+    precision                         "32-true" or "bf16-mixed" (the losses in single precision all the same)
+    seed                              towers' initial weights and batches
+    eval_pairs, history_points        dev pairs that the history measures (>= 8, at most all), and how often
+    """
+
+    method: str = "clip"
+    tau: float | None = None
+    learn_tau: bool | None = None
+    weights: Mapping[str, float] | None = field(default=None, hash=False)
+    data: str = "glyphs"
+    image_size: int = 24
+    dim: int = 64
+    batch_size: int = 256
+    steps: int = 600
+    lr: float = 3e-3
+    weight_decay: float = 0.01
+    optimizer: str = "adamw"
+    warmup: int = 0
+    schedule: str = "constant"
+    precision: str = "32-true"
+    seed: int = 0
+    eval_pairs: int = 512
+    history_points: int = 16
+
+    def __post_init__(self) -> None:
+        if self.learn_tau not in (None, True, False):
+            raise ValueError(f"learn_tau: expected None, True or False, got {self.learn_tau!r}")
+        check_choice(self.data, "data", DATA)
+        check_choice(self.optimizer, "optimizer", OPTIMIZERS)
+        check_choice(self.schedule, "schedule", SCHEDULES)
+        check_choice(self.precision, "precision", PRECISIONS)
+        for name, low in _INTEGERS.items():
+            object.__setattr__(self, name, check_integer(getattr(self, name), name, low=low))
+        object.__setattr__(self, "lr", float(check_number(self.lr, "lr", low=0, low_open=True)))
+        object.__setattr__(self, "weight_decay", float(check_number(self.weight_decay, "weight_decay", low=0)))
+        self.configured_method()
+
+    def configured_method(self) -> Method:
+        """The row of the table of methods, with this configuration's changes."""
+        policy = None if self.learn_tau is None else ("learnable" if self.learn_tau else "fixed")
+        return method(self.method, self.tau, self.weights, policy)
+
+    def resolved(self) -> RunConfig:
+        """The same run with the method's defaults written out, so that equal runs compare equal."""
+        row = self.configured_method()
+        policy = {"learnable": True, "fixed": False}.get(row.temperature)
+        return replace(self, tau=row.tau, learn_tau=policy, weights=dict(row.terms))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """The inverse of ``to_dict``; unknown fields are a ``ValueError``."""
+        known = {one.name for one in fields(cls)}
+        for name in values:
+            check_choice(name, "configuration", sorted(known))
+        return cls(**values)
+
+
+#: smallest value of every whole-number field
+_INTEGERS = {
+    "image_size": 12, "dim": 2, "batch_size": 2, "steps": 1, "warmup": 0, "seed": 0, "eval_pairs": 8,
+    "history_points": 2,
+}  # fmt: skip
