@@ -15,3 +15,7 @@ def cache_dir() -> Path:
     """
     named = os.environ.get("GAPLIB_CACHE", "").strip()
     return Path(named).expanduser().absolute() if named else Path(pooch.os_cache("gaplib"))
+
+
+class DataUnavailable(RuntimeError):
+    """Data or weights that are neither here nor reachable, or that are not what their publisher published."""

@@ -8,8 +8,6 @@ are made of words that mean something (``LATIN SMALL LETTER E WITH ACUTE``), and
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .._files import whole
 from .._validate import check_choice, check_integer
 from . import cache_dir, glyph_faces, glyph_names, glyph_split
 
@@ -291,13 +290,7 @@ def _write(glyphs: Glyphs, path: Path) -> None:
     text["digest"] = np.frombuffer(glyphs.digest.encode(), dtype=np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            try:
-                np.savez(file, **{field: getattr(glyphs, field) for field in _ARRAYS}, **text)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        with whole(path) as partial, open(partial, "wb") as file:
+            np.savez(file, **{field: getattr(glyphs, field) for field in _ARRAYS}, **text)
     except OSError:
         pass  # a cache that cannot be written (read-only or full disk) costs a second, not the run

@@ -15,7 +15,7 @@ import pooch
 import torch
 
 from .._validate import check_choice
-from . import cache_dir
+from . import DataUnavailable, cache_dir
 
 SOURCE = "https://raw.githubusercontent.com/Weixin-Liang/Modality-Gap/8e20cb24efa4c5f89aad694f2f65eb43ffc46d10"
 _TIMEOUT = (4, 30)  # seconds to connect, and between two chunks: no network must be said soon
@@ -88,10 +88,6 @@ MODELS: dict[str, Model] = {
         "CLASP at random initialisation",
     ),
 }
-
-
-class DataUnavailable(RuntimeError):
-    """Data that is neither on this machine nor reachable, or that is not what its publisher published."""
 
 
 @dataclass(frozen=True, eq=False)
