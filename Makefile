@@ -8,10 +8,10 @@ DEVICE ?= $(if $(filter full,$(PROFILE)),cuda,cpu)
 BUILD ?= _build
 VENV ?= .venv
 PORT ?= 8000
-# One thread a process, two processes: two processes of two threads each were measured 14 times slower.
+# One thread a process, two processes: two processes of two threads each were measured 14 times slower. A -j given wins.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 JOBS ?= $(if $(filter 1,$(CORES)),1,2)
-ifeq (,$(filter -j%,$(MAKEFLAGS)))
+ifeq (0,$(MAKELEVEL))
 MAKEFLAGS += -j$(JOBS)
 endif
 export OMP_NUM_THREADS := 1
@@ -78,9 +78,11 @@ notebook: $(if $(N),$(filter $(BUILD)/executed/$(N)_%,$(EXECUTED)))
 
 # --- the site ----------------------------------------------------------------------------------------------------------
 
-$(CLAIMS): $(EXECUTED) $(wildcard results/confirm/*.json) $(wildcard gaplib/claims/*.py) tools/build_claims.py | $(VENV)/.stamp
+DECIDING := $(wildcard results/confirm/*.json gaplib/claims/*.py tools/claims_*.py) gaplib/results.py gaplib/stats.py tools/confirm.py
+
+$(CLAIMS): $(EXECUTED) $(DECIDING) tools/build_claims.py | $(VENV)/.stamp
 	@echo "Deciding the claims"
-	@$(PY) -m tools.build_claims
+	@$(PY) -m tools.build_claims --build $(BUILD)
 
 $(BUILD)/site.stamp: $(EXECUTED) $(CLAIMS) $(PAGES) tools/stage.py tools/gate.py tools/build_site.py requirements.txt | $(VENV)/.stamp
 	@echo "Rendering the site"
@@ -119,7 +121,7 @@ runs: $(VENV)/.stamp
 # Folders of its own, so that the quick build stays as it is; the cache of training runs is shared.
 confirm: $(VENV)/.stamp
 	@$(MAKE) --no-print-directory executed BUILD=_build/confirm PROFILE=confirm SEEDS=$(if $(filter command,$(firstword $(origin SEEDS))),$(SEEDS),10)
-	@$(PY) -m tools.confirm
+	@$(PY) -m tools.confirm --run _build/confirm
 
 clean:
 	rm -rf $(BUILD)

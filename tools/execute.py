@@ -178,7 +178,7 @@ def _stderr_into(log: Path):
 @contextlib.contextmanager
 def _progress(running: Path, source: Any, every: float = 20.0):
     """A line every 20 seconds: papermill saves after each cell, so the file tells how far the run is."""
-    total = sum(cell.cell_type == "code" for cell in source.cells)
+    total = 1 + sum(cell.cell_type == "code" for cell in source.cells)  # papermill adds the cell of parameters
     done, started = threading.Event(), time.monotonic()
 
     def report() -> None:
