@@ -1,0 +1,221 @@
+"""The report card: its values are the metrics, its floors permutation floors, its page one a browser can read."""
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gaplib import geometry as g
+from gaplib.evaluation import retrieval
+from gaplib.stats import permutation_floor
+
+
+def unit(n, d, seed=0, shift=0.0):
+    x = np.random.default_rng(seed).standard_normal((n, d))
+    x[:, 0] += shift
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    x = unit(60, 8, shift=1)
+    y = x + 0.5 * unit(60, 8, 1)
+    y[:, 3] += 1
+    return x, y / np.linalg.norm(y, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def report(pair):
+    return g.gap_report(*pair, seed=3)
+
+
+def test_values_are_those_of_the_metrics(pair, report):
+    x, y = pair
+    found = retrieval(x, y, (1,))
+    expected = {
+        "centroid_distance": g.centroid_distance(x, y),
+        "relative_modality_gap": g.relative_modality_gap(x, y),
+        "linear_separability": g.linear_separability(x, y, seed=3),
+        "top5_coordinate_share": g.top_coordinate_share(x, y, 5),
+        "alignment": g.alignment(x, y),
+        "true_pair_cosine": g.true_pair_cosine(x, y),
+        "image_to_text_at_1": found["image_to_text@1"],
+        "text_to_image_at_1": found["text_to_image@1"],
+        "uniformity_image": g.uniformity(x),
+        "uniformity_text": g.uniformity(y),
+        "cross_uniformity": g.cross_uniformity(x, y),
+        "wasserstein_uniformity": g.wasserstein_uniformity(x, y),
+        "mean_cosine_image": g.mean_cosine(x),
+        "mean_cosine_text": g.mean_cosine(y),
+        "effective_rank_image": g.effective_rank(x),
+        "effective_rank_text": g.effective_rank(y),
+    }
+    got = report.to_dict()
+    assert {key: got[key] for key in expected} == {key: float(value) for key, value in expected.items()}
+    assert [row.key for row in report.rows()] == list(expected)
+    assert (got["n"], got["n_text"], got["d"], got["paired"], got["seed"]) == (60, 60, 8, True, 3)
+
+
+@pytest.mark.parametrize("name", ["centroid_distance", "relative_modality_gap", "linear_separability"])
+def test_floors_are_the_permutation_floors(pair, report, name):
+    ours = report.floors[name]
+    metric = getattr(g, name)
+    statistic = (lambda x, y: metric(x, y, seed=3)) if name == "linear_separability" else metric
+    theirs = permutation_floor(statistic, *pair, repeats=ours.repeats, seed=3)
+    assert ours.samples == pytest.approx(theirs.samples, rel=1e-9, abs=1e-12)
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((theirs.mean, theirs.low, theirs.high), rel=1e-9)
+
+
+def test_the_coordinates_floor_is_the_rotation_null(pair, report):
+    assert report.floors["top5_coordinate_share"].samples == pytest.approx(
+        g.rotation_null(*pair, 5, repeats=200, seed=3).tolist()
+    )
+
+
+def test_a_real_gap_stands_out_and_no_gap_does_not(report):
+    assert report.centroid_distance > report.floors["centroid_distance"].high
+    assert report.linear_separability > report.floors["linear_separability"].high
+    x, y = unit(400, 8), unit(400, 8, 1)
+    none = g.gap_report(x, y)
+    floor = none.floors["centroid_distance"]
+    assert 0.5 * floor.low < none.centroid_distance < 1.5 * floor.high
+
+
+def test_forms_hold_the_same(report):
+    values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    frame = report.to_frame()
+    for key, value in frame["value"].items():
+        assert value == values[key]
+    assert frame.loc["centroid_distance", "floor_high"] == values["floors"]["centroid_distance"]["high"]
+    assert frame.loc["alignment", "floor"] is pd.NA
+    text = str(report)
+    assert f"{report.centroid_distance:.3f}" in text
+    assert "60 pairs, 8 dimensions" in text
+    assert max(map(len, text.splitlines()[:-1])) < 120
+
+
+def test_columns_line_up(report):
+    lines = [line for line in str(report).splitlines() if line.startswith("  ")]
+    ends = {line.index("value") + 5 for line in lines if "value" in line}
+    values = [row.label for row in report.rows()]
+    for label, line in zip(values, [line for line in lines if "value" not in line], strict=True):
+        assert line.startswith(f"  {label}")
+        assert {len(line[: min(ends)].rstrip())} == ends
+
+
+def test_unpaired_leaves_out_what_needs_pairs():
+    report = g.gap_report(unit(30, 5), unit(50, 5, 1, 1), paired=False)
+    missing = {key for key, value in report.to_dict().items() if value is None}
+    assert missing == {
+        "relative_modality_gap",
+        "alignment",
+        "true_pair_cosine",
+        "cross_uniformity",
+        "image_to_text_at_1",
+        "text_to_image_at_1",
+    }
+    assert set(report.floors) == {"centroid_distance", "linear_separability", "top5_coordinate_share"}
+    assert str(report).count("\N{EN DASH}") == 6
+    assert "nan" not in str(report).lower()
+    assert report.to_frame()["value"].isna().sum() == 6
+
+
+@pytest.mark.filterwarnings("error")
+def test_edges_hold_no_nan():
+    point = np.tile(unit(1, 3), (4, 1))
+    for x, y in (
+        (unit(2, 3), unit(2, 3, 1)),
+        (unit(4, 1), unit(4, 1, 1)),
+        (point, point),
+        (point, -point),
+        (unit(9, 4), unit(9, 4)),
+    ):
+        values = g.gap_report(x, y).to_dict()
+        json.dumps(values, allow_nan=False)
+        same = np.allclose(x.mean(0), y.mean(0))
+        assert (values["top5_coordinate_share"] is None) == same
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_low_precision(pair, report, dtype):
+    x, y = (torch.from_numpy(z).to(dtype) for z in pair)
+    got = g.gap_report(x, y, seed=3)
+    assert got.centroid_distance == pytest.approx(report.centroid_distance, rel=4 * torch.finfo(dtype).eps)
+
+
+def test_same_seed_same_report(pair):
+    assert g.gap_report(*pair).to_dict() == g.gap_report(*pair).to_dict()
+    assert g.gap_report(*pair, seed=1).floors != g.gap_report(*pair, seed=2).floors
+
+
+@pytest.mark.parametrize(
+    ("keywords", "name"),
+    [
+        (dict(seed=-1), "seed"),
+        (dict(paired="no"), "paired"),
+        (dict(names=("a",)), "names"),
+        (dict(names=("a", "a")), "names"),
+        (dict(names=("a", 2)), "names"),
+    ],
+)
+def test_bad_arguments_are_named(pair, keywords, name):
+    with pytest.raises(ValueError, match=rf"^{name}: expected"):
+        g.gap_report(*pair, **keywords)
+
+
+class Outline(HTMLParser):
+    """What a reader's software sees: balanced tags, and the cells of every row."""
+
+    VOID = ("meta", "link", "br")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.rows, self.attributes = [], [], [], {}
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.setdefault(tag, []).append(dict(attrs))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append((dict(attrs).get("scope"), ""))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if any(tag in ("td", "th") for tag in self.open):
+            scope, text = self.rows[-1][-1]
+            self.rows[-1][-1] = (scope, text + data)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_page_is_whole_and_labelled(pair, paired):
+    report = g.gap_report(*pair, paired=paired, names=("<b>photo</b>", "text & more"))
+    page = report.to_html()
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    assert page.startswith("<!DOCTYPE html>")
+    assert outline.attributes["html"] == [{"lang": "en"}]
+    for tag in ("title", "main", "h1", "caption", "thead"):
+        assert outline.tags.count(tag) == 1, tag
+    assert not {"b", "script", "link", "img"} & set(outline.tags)
+    assert [scope for scope, _ in outline.rows[0]] == ["col"] * 4
+    data = [row for row in outline.rows[1:] if len(row) > 1]
+    assert len(data) == len(report.rows())
+    for cells, row in zip(data, report.rows(), strict=True):
+        assert cells[0] == ("row", row.label)
+        assert cells[1][1] == ("\N{EN DASH}" if row.value is None else cells[1][1])
+        if row.value is not None:
+            assert float(cells[1][1]) == pytest.approx(row.value, abs=0.05 if abs(row.value) >= 100 else 5e-4)
+    assert page.count('aria-label="not applicable"') == (0 if paired else 6)
+    fragment = Outline()
+    fragment.feed(report._repr_html_())
+    assert fragment.tags[0] == "table"
+    assert fragment.open == []
