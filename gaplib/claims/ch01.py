@@ -60,7 +60,7 @@ def _concentration_parts() -> tuple[Part, ...]:
             "above",
             _BAR_S2,
             f"{name}: share of the squared gap in five coordinates less that under rotation",
-            why="a third of what CLIP shows in the literature would still be a concentration",
+            why="about a third of what CLIP's released sample shows would still be a concentration",
             headline=key == "clip",
         )
         for key, name in names.items()
@@ -154,7 +154,7 @@ ROWS = (
         paper="schrodi2025two",
         source="Schrodi et al. 2025: a few embedding dimensions drive the gap",
         setting="P G",
-        statement="A few coordinates carry most of the gap vector.",
+        statement="A few coordinates carry the gap.",
         test="Share of the squared gap vector in its five largest coordinates, less the same share after random "
         "rotations of the space; the four trained models, and glyph towers trained here.",
         refuted_if="The five largest coordinates hold no more than 25 points above what a random rotation gives.",
@@ -169,7 +169,7 @@ ROWS = (
         source="Zhang et al. 2024: image minus text is a constant vector, orthogonal to both spans, plus noise",
         setting="P G",
         statement="The gap is one constant vector, orthogonal to the directions in which either modality varies.",
-        test="Gap vectors of disjoint groups of pairs, random groups of 100 and groups of like content: spread of their "
+        test="Gap vectors of disjoint groups of pairs, random ones of 100 and ones of like content: spread of their "
         "length, cosine of their directions; variation of each modality along the gap direction, absolute and against "
         "a random direction. CLIP, and glyph towers trained at a fixed temperature of 0.01.",
         refuted_if="Directions of two groups agree with a cosine below 0.95, lengths vary by more than a tenth, more "
