@@ -157,6 +157,29 @@ def test_launch_buttons(base):
             assert (ROOT / f"{name}.ipynb").exists()
 
 
+def test_search_finds_a_page(base, browser):
+    context = browser.new_context()
+    try:
+        page, problems = open_page(context, f"{base}search.html?q=homoglyph", base)
+        page.wait_for_selector("#search-results li a")
+        assert any("glossary" in a.get_attribute("href") for a in page.query_selector_all("#search-results li a"))
+        assert not problems
+    finally:
+        context.close()
+
+
+def test_keyboard_reaches_the_text_first(base, browser):
+    context = browser.new_context()
+    try:
+        page, _ = open_page(context, f"{base}{PAGES[0]}.html", base)
+        page.keyboard.press("Tab")
+        assert page.evaluate("() => document.activeElement.textContent.trim()") == "Skip to main content"
+        page.keyboard.press("Enter")
+        assert page.evaluate("() => location.hash") == "#main-content"
+    finally:
+        context.close()
+
+
 def test_size():
     need(SITE.exists(), "no built book")
     total = sum(file.stat().st_size for file in SITE.rglob("*") if file.is_file())
