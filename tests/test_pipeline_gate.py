@@ -10,7 +10,7 @@ from tools import gate
 FIXTURES = Path(__file__).parent / "fixtures" / "notebooks"
 
 VERDICTS = {
-    "error": ["papermill met an exception", "cell 2: error ZeroDivisionError"],
+    "error": ["cell 2: error ZeroDivisionError", "papermill met an exception"],
     "partial": ["cell 2: not executed", "cell 3: not executed"],
     "out_of_order": ["cell 1: out of order", "cell 2: out of order"],
     "wrong_parameter": ["unknown parameter 'PROFIL'"],

@@ -62,7 +62,7 @@ def judge(notebook: Any, *, figures: bool = True, log: str = "") -> list[str]:
     if figures and not shown:
         problems.append("the notebook shows no figure at all")
     problems += [f"the kernel warned: {line.strip()}" for line in log.splitlines() if WARNING.search(line)]
-    return problems
+    return sorted(problems, key=lambda problem: ": error " not in problem)  # the cause first, then what follows from it
 
 
 def _execution_problems(notebook: Any) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _figure_problems(cell: Any, pictures: list[dict]) -> Iterator[str]:
     sides = [(picture.get("name", ""), picture.get("theme", "light")) for picture in pictures]
     if len({name for name, _ in sides}) > 1 or len(set(sides)) < len(sides):
         yield f"more than one figure: {', '.join(name or 'without a name' for name, _ in sides)}"
-    if not pictures and _draws(cell.source):
+    if not pictures and cell.execution_count is not None and _draws(cell.source):
         yield "calls plots.show, yet no figure came out (was matplotlib's backend changed?)"
 
 
