@@ -36,7 +36,7 @@ def meet(a: Estimate, b: Estimate) -> bool:
 
 
 def rule_problem(claim: Claim, hashed: str | None, deviations: Sequence[Deviation]) -> str:
-    """What is wrong with the rule that the confirming run hashed; empty if it is today's, or the way there is logged."""
+    """What is wrong with the hash in the confirming run; empty if it is today's, or the way there is logged."""
     if hashed is None:
         return f"the confirming run holds no rule of {claim.id}"
     logged = {d.old: d.new for d in deviations if d.id == claim.id}

@@ -93,7 +93,7 @@ def _facts(run: Path, chapter: str) -> dict[str, Any] | None:
 
 
 def confirm(run: Path, into: Path, root: Path, claims: dict[str, Claim] = CLAIMS) -> list[Path]:
-    """Check every chapter of ``run`` and write the confirming files; raises ValueError with all problems, a line each."""
+    """Check every chapter of ``run``, write the confirming files; raises ValueError with all problems, a line each."""
     dirty = uncommitted(root)
     problems = [f"{name}: uncommitted change" for name in dirty]
     files = sorted((run / "results").glob("[0-9][0-9].json"))

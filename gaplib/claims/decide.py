@@ -81,11 +81,11 @@ def samples_needed(part: Part, estimate: Estimate, tests: int = 1) -> int | None
     """
     ends = part.threshold if part.comparison == "within" else (part.threshold,)
     distance = min(abs(estimate.value - end) for end in ends)
-    if estimate.se == 0 or distance == 0:
+    if estimate.se == 0 or distance < 1e-4 * estimate.se:
         return None
     z = norm.isf(min(ALPHA / 2, ALPHA / tests)) + norm.isf(1 - POWER)
-    needed = (z * estimate.se / distance) ** 2 * estimate.n
-    return max(math.ceil(needed), estimate.n + 1) if needed < 1e9 else None
+    ratio = z * estimate.se / distance
+    return max(math.ceil(ratio * ratio * estimate.n), estimate.n + 1)
 
 
 def _unit(estimate: Estimate) -> str:
