@@ -13,7 +13,7 @@ import math
 import time
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +32,6 @@ from gaplib.run_cache import Entry
 from gaplib.run_config import RunConfig
 from gaplib.run_files import Run, RunFolderError, claim_folder, only_process, versions
 from gaplib.towers import tiny_towers
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 __all__ = ["NonFiniteLoss", "Run", "RunConfig", "RunFolderError", "cached_run", "train"]
 
@@ -68,15 +65,16 @@ def train(
     """
     check_integer(checkpoint_every, "checkpoint_every", low=1)
     config = config.resolved()
-    fabric = launch(device, config.precision)
+    check_device(device)
     data = _data(config)
+    data.batches("train", config.batch_size, config.seed)  # refuses a batch larger than the data
     if out is None:
-        return _Trainer(config, fabric, data, None).run(progress, checkpoint_every)
+        return _Trainer(config, device, data, None).run(progress, checkpoint_every)
     folder = claim_folder(out, config, data.digest, resume)
     with only_process(folder):
         if (folder / "run.json").exists():
             return Run.load(folder)
-        return _Trainer(config, fabric, data, folder).run(progress, checkpoint_every)
+        return _Trainer(config, device, data, folder).run(progress, checkpoint_every)
 
 
 def cached_run(config: RunConfig, device: str = "cpu", progress: bool = False, timeout: float = 3600.0) -> Run:
@@ -117,8 +115,11 @@ class _Step(nn.Module):
 
 
 class _Trainer:
-    def __init__(self, config: RunConfig, fabric: Fabric, data: Any, folder: Path | None):
-        self.config, self.fabric, self.data, self.folder = config, fabric, data, folder
+    """One run: the state of training, and the steps that take it on."""
+
+    def __init__(self, config: RunConfig, device: str, data: Any, folder: Path | None):
+        self.config, self.data, self.folder = config, data, folder
+        self.fabric = launch(device, config.precision)
         self.batch = data.batches("train", config.batch_size, config.seed)
         dev_size = int(np.count_nonzero(data.split == "dev"))
         self.dev = data.sample("dev", min(config.eval_pairs, dev_size), seed=0)
@@ -131,7 +132,7 @@ class _Trainer:
         towers = tiny_towers(**self.size)
         self.objective = config.configured_method().build()
         step = _Step(towers, self.objective)
-        self.model, self.optimizer = fabric.setup(step, _optimizer(step, config))
+        self.model, self.optimizer = self.fabric.setup(step, _optimizer(step, config))
         self.step, self.spent, self.history = 0, 0.0, []
         self.checkpoint: Path | None = None
 

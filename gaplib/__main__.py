@@ -1,0 +1,165 @@
+"""Command line: ``python -m gaplib measure | methods | train | runs``.
+
+Bad input is one line on stderr and exit status 2; a run that had to stop is 1; Ctrl-C is 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# Nothing heavy is imported here: `--help` answers at once, and each command imports what it needs.
+
+
+class _Stopped(Exception):
+    """A command could not finish, through no fault of its input."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _say(getattr(options, "when_interrupted", "interrupted"), 130)
+    except (ValueError, OSError) as error:
+        return _say(str(error), 2)
+    except _Stopped as error:
+        return _say(str(error), 1)
+
+
+def _say(message: str, status: int) -> int:
+    print(f"gaplib: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gaplib", description="Measure and train on the modality gap.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=help, description=help)
+        one.set_defaults(command=command)
+        return one
+
+    measure = add("measure", _measure, "Report card of the gap between two files of embeddings.")
+    measure.add_argument("x", metavar="X.npy", type=Path, help="embeddings of the first modality, shape (n, d)")
+    measure.add_argument("y", metavar="Y.npy", type=Path, help="embeddings of the second; row i belongs to row i of X")
+    measure.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    measure.add_argument("--html", metavar="FILE", type=Path, help="write the report card as a web page, too")
+    measure.add_argument("--unpaired", action="store_true", help="rows do not belong together; counts may differ")
+    measure.add_argument("--seed", type=int, default=0, help="of the held-out split and the permutation floors")
+
+    add("methods", _methods, "The table of methods, with their sources.")
+
+    train = add("train", _train, "Train two towers with a method; write run.json, embeddings and checkpoints.")
+    train.add_argument("method", metavar="METHOD", help="a name that `methods` lists")
+    train.add_argument("--out", metavar="DIR", type=Path, required=True, help="new or empty folder, or this run's own")
+    train.add_argument("--data", default="glyphs", help="data set (default: %(default)s)")
+    train.add_argument("--tau", type=float, help="temperature, or where a learnable one starts")
+    train.add_argument("--steps", type=int, help="optimizer steps")
+    train.add_argument("--batch-size", type=int, help="pairs a step")
+    train.add_argument("--seed", type=int, help="of initial weights and batches")
+    train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default: %(default)s)")
+    train.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
+
+    add("runs", _runs, "The runs in the cache and the seconds they took.")
+    return parser
+
+
+def _measure(options: argparse.Namespace) -> None:
+    if options.html:
+        _check_target(options.html)
+    from gaplib._files import write_whole
+    from gaplib.embedding_files import load_pair
+    from gaplib.geometry import gap_report
+
+    paired = not options.unpaired
+    x, y = load_pair(options.x, options.y, paired, _note)
+    names = (options.x.stem, options.y.stem)
+    names = names if names[0] != names[1] else (str(options.x), str(options.y))
+    names = names if names[0] != names[1] else ("X", "Y")
+    report = gap_report(x, y, seed=options.seed, paired=paired, names=names)
+    if options.html:
+        write_whole(options.html, report.to_html())
+    print(json.dumps(report.to_dict(), indent=1, allow_nan=False) if options.json else report)
+
+
+def _methods(options: argparse.Namespace) -> None:
+    from gaplib.methods import METHODS
+
+    head = ("method", "minimised", "temperature", "requires", "source")
+    rows = [
+        (m.name, m.formula(), m.policy_text(), ", ".join(sorted(m.requires)) or "-", m.source) for m in METHODS.values()
+    ]
+    _print_table(head, rows)
+
+
+def _train(options: argparse.Namespace) -> None:
+    options.when_interrupted = f"interrupted; --resume goes on from the last checkpoint in {options.out}"
+    from gaplib.training import NonFiniteLoss, RunConfig, train
+
+    given = {name: getattr(options, name) for name in ("method", "data", "tau", "steps", "batch_size", "seed")}
+    config = RunConfig(**{name: value for name, value in given.items() if value is not None})
+    try:
+        run = train(config, options.out, options.device, resume=options.resume, progress=sys.stderr.isatty())
+    except NonFiniteLoss as error:
+        raise _Stopped(str(error)) from error
+    rows = [(name, f"{run.history[-1][name]:.4f}", f"{value:.4f}") for name, value in run.metrics.items()]
+    _print_table((config.method, "dev", "test"), rows)
+    print(f"\n{run.seconds:.1f} s; tau {run.history[-1]['tau']:.4g}; written to {options.out}")
+
+
+def _runs(options: argparse.Namespace) -> None:
+    from gaplib.run_cache import cached_runs
+
+    runs = cached_runs()
+    head = ("run", "method", "tau", "steps", "batch", "seed", "device", "seconds", "KiB")
+    rows = [
+        (
+            run["key"][:8],
+            run["config"]["method"],
+            f"{run['config']['tau']:g}{' learnable' if run['config']['learn_tau'] else ''}",
+            *(str(run["config"][name]) for name in ("steps", "batch_size", "seed")),
+            run["device"],
+            f"{run['seconds']:.1f}",
+            f"{run['bytes'] / 1024:.0f}",
+        )
+        for run in runs
+    ]
+    _print_table(head, rows)
+    print(f"\n{len(runs)} runs, {sum(run['seconds'] for run in runs):.0f} s of training")
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    widths = [max(len(str(row[column])) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, ["-" * width for width in widths], *rows]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _check_target(path: Path) -> None:
+    """Refuse before the work, not after it, a file that cannot be written."""
+    if path.is_dir():
+        raise ValueError(f"--html: expected a file to write, got the folder {path}")
+    if not path.parent.is_dir():
+        raise ValueError(f"--html: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--html: the folder {path.parent} cannot be written to")
+
+
+def _note(message: str) -> None:
+    print(f"gaplib: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
