@@ -110,6 +110,6 @@ def test_refused_notebook_is_never_staged_and_the_older_tree_stays(project):
     older = project / "_build" / "stage" / "kept.md"
     older.parent.mkdir(parents=True)
     older.write_text("older")
-    with pytest.raises(ValueError, match="error: papermill met an exception"):
+    with pytest.raises(ValueError, match="error: cell 2: error ZeroDivisionError"):
         stage.stage([FIXTURES / "error.ipynb"], project / "_build", project)
     assert older.read_text() == "older"
