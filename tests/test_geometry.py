@@ -293,6 +293,28 @@ def test_groups_are_never_split():
     assert abs(tuned - 0.5) < 4 * 0.5 / math.sqrt(16 * 5)
 
 
+def test_the_choice_of_C_sees_no_held_out_pair_and_splits_no_group(monkeypatch):
+    seen = []
+    original = g.separability.GridSearchCV.fit
+
+    def spy(search, features, labels, groups):
+        folds = list(search.cv.split(features, labels, groups))
+        seen.append((features, labels, groups, folds))
+        return original(search, features, labels, groups=groups)
+
+    monkeypatch.setattr(g.separability.GridSearchCV, "fit", spy)
+    x, y, copies = unit(40, 3), unit(40, 3, 1, 0.5), np.repeat(np.arange(20), 2)
+    g.linear_separability(x, y, groups=copies, C=None)
+    [(features, labels, groups, folds)] = seen
+    # 16 of 20 groups, two pairs each, both modalities, every one with the group of its own row.
+    assert len(features) == 2 * 32
+    for features_of, matrix in ((features[labels == 0], x), (features[labels == 1], y)):
+        rows = [int(np.flatnonzero((matrix == row).all(axis=1))[0]) for row in features_of]
+        np.testing.assert_array_equal(copies[rows], groups[: len(rows)])
+    for fitted, scored in folds:
+        assert not set(groups[fitted]) & set(groups[scored])
+
+
 def test_groups_may_be_numbers_strings_or_tensors():
     x, y, groups = unit(40, 3), unit(40, 3, 1, 0.5), np.repeat(np.arange(20), 2)
     values = {
