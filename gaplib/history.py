@@ -16,9 +16,9 @@ from gaplib.geometry.spread import cross_uniformity, mean_cosine, uniformity
 
 
 def log_spaced_steps(steps: int, points: int) -> list[int]:
-    """At most ``points`` distinct steps from 0 to ``steps``, both ends among them, evenly spaced in the logarithm."""
-    spaced = np.geomspace(1, steps, max(points - 1, 1)).round().astype(int)
-    return sorted({0, steps, *spaced.tolist()})
+    """At most ``points`` >= 2 steps from 0 to ``steps``, both ends among them, evenly spaced in the logarithm."""
+    spaced = np.geomspace(steps, 1, points - 1).round().astype(int)
+    return sorted({0, *spaced.tolist()})
 
 
 @torch.no_grad()

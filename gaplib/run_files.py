@@ -81,8 +81,7 @@ class Run:
         folder = Path(folder)
         with whole(folder / "embeddings.safetensors") as partial:
             safetensors.numpy.save_file(self.embeddings, partial)
-        with whole(folder / "model.safetensors") as partial:
-            safetensors.torch.save_file(self.weights, partial)
+        self.towers().save(folder / "model.safetensors")
         content = {
             "format": FORMAT,
             "config": self.config.to_dict(),
