@@ -90,9 +90,9 @@ def test_every_method_builds_and_has_gradients(name):
         assert torch.isfinite(tensor.grad).all()
         assert tensor.grad.abs().sum() > 0
     row = METHODS[name]
-    assert float(built.logit_scale) == pytest.approx(1 / row.tau, rel=1e-6)
+    assert built.logit_scale.item() == pytest.approx(1 / row.tau, rel=1e-6)
     assert row.source
-    assert float(copy.deepcopy(built)(pairs)) == float(loss)
+    assert copy.deepcopy(built)(pairs).item() == loss.item()
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -112,12 +112,12 @@ def test_a_learnable_temperature_moves_a_fixed_one_does_not():
     pairs = random_pairs()
     for name, learn in (("clip", True), ("cua", False)):
         built = METHODS[name].build()
-        before = float(built.logit_scale)
+        before = built.logit_scale.item()
         if learn:
             optimizer = torch.optim.SGD(built.param_groups(lr=0.1))
             built(pairs).backward()
             optimizer.step()
-        assert (float(built.logit_scale) != before) == learn
+        assert (built.logit_scale.item() != before) == learn
     assert METHODS["clip"].build(temperature="fixed").param_groups(1.0) == []
     assert len(METHODS["cua"].build(temperature="learnable").param_groups(1.0)) == 1
 
@@ -171,15 +171,15 @@ def test_learnable_temperature_is_held_under_its_ceiling_with_a_gradient_at_the_
     optimizer = torch.optim.SGD(one.parameters(), lr=1.0)
     (-one.scale()).backward()  # asks for a larger scale
     optimizer.step()
-    assert float(one.scale()) > 100
+    assert one.scale().item() > 100
     one.after_step()
-    assert float(one.scale()) == pytest.approx(100, rel=1e-6)
+    assert one.scale().item() == pytest.approx(100, rel=1e-6)
     optimizer.zero_grad()
     one.scale().backward()  # at the wall, and asked to come back
     assert float(one.log_scale.grad) > 0
     optimizer.step()
     one.after_step()
-    assert float(one.scale()) < 100
+    assert one.scale().item() < 100
 
 
 def test_learnable_temperature_may_exceed_one():
@@ -187,11 +187,11 @@ def test_learnable_temperature_may_exceed_one():
     with torch.no_grad():
         one.log_scale.fill_(-2.0)
     one.after_step()
-    assert float(one.scale()) == pytest.approx(math.exp(-2), rel=1e-6)
+    assert one.scale().item() == pytest.approx(math.exp(-2), rel=1e-6)
 
 
 def test_learnable_temperature_cannot_start_beyond_its_ceiling():
-    assert float(Learnable(0.01).scale()) == pytest.approx(100, rel=1e-6)
+    assert Learnable(0.01).scale().item() == pytest.approx(100, rel=1e-6)
     with pytest.raises(ValueError, match=r"tau: expected at least 0\.01"):
         Learnable(0.005)
     with pytest.raises(ValueError, match="max_scale"):
