@@ -116,7 +116,7 @@ test: lint
 	@$(PY) -m pytest -n $(JOBS) -m "not site"
 
 runs: $(VENV)/.stamp
-	@$(PY) -m tools.runs
+	@$(PY) -m gaplib runs
 
 # Folders of its own, so that the quick build stays as it is; the cache of training runs is shared.
 confirm: $(VENV)/.stamp
