@@ -22,8 +22,18 @@ def log_spaced_steps(steps: int, points: int) -> list[int]:
 
 
 @torch.no_grad()
-def encode(towers: Any, sample: Any, device: torch.device | str = "cpu", chunk: int = 1024) -> tuple[Tensor, Tensor]:
-    """Normalised embeddings (n, d) of the images and the texts of ``sample``, on the CPU; the towers' mode is kept."""
+def encode(
+    towers: Any,
+    sample: Any,
+    device: torch.device | str = "cpu",
+    chunk: int = 1024,
+    second: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Normalised embeddings (n, d) of the images and the texts of ``sample``, on the CPU; the towers' mode is kept.
+
+    ``second`` is what the second tower sees in place of the sample's tokens.
+    """
+    second = sample.tokens if second is None else second
     training = towers.training
     towers.eval()
     try:
@@ -31,7 +41,7 @@ def encode(towers: Any, sample: Any, device: torch.device | str = "cpu", chunk: 
         for start in range(0, len(sample.images), chunk):
             part = slice(start, start + chunk)
             images.append(towers.encode_image(sample.images[part].to(device), normalize=True).float().cpu())
-            texts.append(towers.encode_text(sample.tokens[part].to(device), normalize=True).float().cpu())
+            texts.append(towers.encode_text(second[part].to(device), normalize=True).float().cpu())
     finally:
         towers.train(training)
     return torch.cat(images), torch.cat(texts)

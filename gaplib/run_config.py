@@ -8,6 +8,7 @@ from typing import Any
 
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.methods import Method, method
+from gaplib.pairing import Pairing
 
 DATA = ("glyphs",)
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -26,6 +27,11 @@ class RunConfig:
     lr, weight_decay, optimizer, warmup, schedule
                                       peak learning rate, decay of the towers' weights, "adamw", "adam" or "sgd" (with
                                       momentum .9), linear warm-up steps, then "constant" or "cosine" (to zero)
+    modalities, mismatch, style_words, look_alikes
+                                      how pairs are made, see ``gaplib.pairing.Pairing``; "image-image" trains two image
+                                      towers on identical images
+    procrustes                        "image-image" only: rotate the second tower onto the first before training, so
+                                      that it starts without a gap (Fahim et al. 2024, Sec. 3.2)
     precision                         "32-true" or "bf16-mixed" (the losses in single precision all the same)
     seed                              towers' initial weights and batches
     eval_pairs, history_points        dev pairs that the history measures (>= 8, at most all), and how often (>= 2)
@@ -48,6 +54,11 @@ class RunConfig:
     optimizer: str = "adamw"
     warmup: int = 0
     schedule: str = "constant"
+    modalities: str = "image-text"
+    mismatch: float = 0.0
+    style_words: int = 0
+    look_alikes: str = "as drawn"
+    procrustes: bool = False
     precision: str = "32-true"
     seed: int = 0
     eval_pairs: int = 512
@@ -64,7 +75,17 @@ class RunConfig:
             object.__setattr__(self, name, check_integer(getattr(self, name), name, low=low))
         object.__setattr__(self, "lr", float(check_number(self.lr, "lr", low=0, low_open=True)))
         object.__setattr__(self, "weight_decay", float(check_number(self.weight_decay, "weight_decay", low=0)))
+        object.__setattr__(self, "mismatch", self.pairing().mismatch)
+        if self.procrustes not in (True, False) or (self.procrustes and self.modalities != "image-image"):
+            raise ValueError(
+                f"procrustes: expected False, or True with modalities 'image-image', got {self.procrustes!r} with "
+                f"{self.modalities!r}"
+            )
         self.configured_method()
+
+    def pairing(self) -> Pairing:
+        """How training pairs are made."""
+        return Pairing(self.modalities, self.mismatch, self.style_words, self.look_alikes)
 
     def configured_method(self) -> Method:
         """The row of the table of methods, with this configuration's changes."""

@@ -52,7 +52,7 @@ class Run:
                 test_face, test_index (n,) int64 and the same for dev (see ``gaplib.data.glyphs``)
     weights     state of the towers, by name
     seconds     spent on training and measuring
-    info        versions, device, digest of the data, sizes of the towers, state of the objective
+    info        versions, device, digest of the data, recipe of the towers, state of the objective
     """
 
     config: RunConfig
@@ -70,9 +70,9 @@ class Run:
 
     def towers(self) -> TwoTower:
         """New towers with the trained weights, on the CPU, in evaluation mode."""
-        from gaplib.towers import tiny_towers
+        from gaplib.towers import build
 
-        towers = tiny_towers(**self.info["towers"])
+        towers = build(self.info["towers"])
         towers.load_state_dict(self.weights)
         return towers.eval()
 

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,18 +100,55 @@ def tiny_towers(
     image_size = check_integer(image_size, "image_size", low=12, high=128)
     init_logit_scale = float(check_number(init_logit_scale, "init_logit_scale"))
     recipe = dict(vocabulary_size=vocabulary_size, dim=dim, image_size=image_size, init_logit_scale=init_logit_scale)
-    left = math.ceil(image_size / 8)  # each convolution halves the side
     with seeded(seed):
-        image_tower = nn.Sequential(
-            *(nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.GELU()),
-            *(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GELU()),
-            *(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.GELU()),
-            nn.Flatten(),
-            nn.Linear(64 * left * left, dim),
-        )
+        image_tower = _convolutions(image_size, dim)
         text_tower = BagOfTokens(vocabulary_size, dim, width=128)
     recipe = {"kind": "tiny", **recipe}
     return TwoTower(image_tower, text_tower, image_size, 1, init_logit_scale, recipe)
+
+
+def _convolutions(image_size: int, dim: int) -> nn.Sequential:
+    left = math.ceil(image_size / 8)  # each convolution halves the side
+    return nn.Sequential(
+        *(nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.GELU()),
+        *(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GELU()),
+        *(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.GELU()),
+        nn.Flatten(),
+        nn.Linear(64 * left * left, dim),
+    )
+
+
+class FixedMap(nn.Module):
+    """A linear map that is not trained: x -> x @ matrix, the identity until `set` is called."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.register_buffer("matrix", torch.eye(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.matrix
+
+    def set(self, matrix: Tensor) -> None:
+        """Take ``matrix`` (dim, dim) as the map from now on."""
+        self.matrix.copy_(torch.as_tensor(matrix, dtype=self.matrix.dtype))
+
+
+def image_pair_towers(
+    dim: int = 64, image_size: int = 24, seed: int = 0, init_logit_scale: float = INIT_LOGIT_SCALE
+) -> TwoTower:
+    """Two image towers of `tiny_towers`, initialised apart: no second modality. ``encode_text`` takes images as well.
+
+    The second tower ends in a `FixedMap`, so that an initial gap can be rotated away (Fahim et al. 2024, Sec. 3.2).
+    Raises ``ValueError`` as `tiny_towers`.
+    """
+    dim = check_integer(dim, "dim", low=2)
+    image_size = check_integer(image_size, "image_size", low=12, high=128)
+    init_logit_scale = float(check_number(init_logit_scale, "init_logit_scale"))
+    with seeded(seed):
+        first = _convolutions(image_size, dim)
+        second = nn.Sequential(_convolutions(image_size, dim), FixedMap(dim))
+    recipe = dict(kind="image-pair", dim=dim, image_size=image_size, init_logit_scale=init_logit_scale)
+    return TwoTower(first, second, image_size, 1, init_logit_scale, recipe)
 
 
 class OpenClipTowers(TwoTower):
@@ -214,17 +251,23 @@ def torchvision_image_tower(name: str, seed: int = 0, mode: str = "eval") -> nn.
     return network
 
 
+def build(recipe: Mapping) -> TwoTower:
+    """Towers of the architecture that a model's ``recipe`` names, at some random initialisation."""
+    options = dict(recipe)
+    builders = {"tiny": tiny_towers, "image-pair": image_pair_towers, "open_clip": open_clip_towers}
+    builder = builders.get(options.pop("kind", None))
+    if builder is None:
+        raise ValueError("recipe: it does not say how its model was built")
+    return builder(**options)
+
+
 def load(path: str | Path) -> TwoTower:
     """Towers that `TwoTower.save` wrote, on the CPU in evaluation mode; ``ValueError`` for a file that is none."""
     try:
         with safe_open(path, framework="pt") as file:
             recipe = json.loads((file.metadata() or {}).get("gaplib.towers", "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        kind = recipe.pop("kind", None)
-        builder = {"tiny": tiny_towers, "open_clip": open_clip_towers}.get(kind)
-        if builder is None:
-            raise ValueError("it does not say how its model was built")
-        towers = builder(**recipe)
+        towers = build(recipe)
         towers.load_state_dict(weights)
     except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, struct.error) as error:
         raise ValueError(f"path: expected a file written by TwoTower.save, got {path}: {error}") from error

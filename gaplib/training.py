@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.linalg import orthogonal_procrustes
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -31,7 +32,7 @@ from gaplib.pairs import PairedEmbeddings
 from gaplib.run_cache import Entry
 from gaplib.run_config import RunConfig
 from gaplib.run_files import Run, RunFolderError, claim_folder, only_process, versions
-from gaplib.towers import tiny_towers
+from gaplib.towers import image_pair_towers, tiny_towers
 
 __all__ = ["NonFiniteLoss", "Run", "RunConfig", "RunFolderError", "cached_run", "train"]
 
@@ -67,7 +68,7 @@ def train(
     config = config.resolved()
     check_device(device)
     data = _data(config)
-    data.batches("train", config.batch_size, config.seed)  # refuses a batch larger than the data
+    config.pairing().batches(data, config.batch_size, config.seed)  # refuses a batch larger than the data
     if out is None:
         return _Trainer(config, device, data, None).run(progress, checkpoint_every)
     folder = claim_folder(out, config, data.digest, resume)
@@ -107,8 +108,8 @@ class _Step(nn.Module):
         super().__init__()
         self.towers, self.objective = towers, objective
 
-    def forward(self, images: Tensor, tokens: Tensor, *args: Any) -> dict[str, Tensor]:
-        image, text = self.towers.encode_image(images), self.towers.encode_text(tokens)
+    def forward(self, images: Tensor, second: Tensor, *args: Any) -> dict[str, Tensor]:
+        image, text = self.towers.encode_image(images), self.towers.encode_text(second)
         with torch.autocast(images.device.type, enabled=False):  # losses in single precision
             image, text = (functional.normalize(one.float(), dim=1) for one in (image, text))
             return self.objective.parts(PairedEmbeddings(image, text, check=False), *args)
@@ -120,16 +121,11 @@ class _Trainer:
     def __init__(self, config: RunConfig, device: str, data: Any, folder: Path | None):
         self.config, self.data, self.folder = config, data, folder
         self.fabric = launch(device, config.precision)
-        self.batch = data.batches("train", config.batch_size, config.seed)
+        self.pairing = config.pairing()
+        self.batch = self.pairing.batches(data, config.batch_size, config.seed)
         dev_size = int(np.count_nonzero(data.split == "dev"))
-        self.dev = data.sample("dev", min(config.eval_pairs, dev_size), seed=0)
-        self.size = {
-            "vocabulary_size": len(data.vocabulary),
-            "dim": config.dim,
-            "image_size": config.image_size,
-            "seed": config.seed,
-        }
-        towers = tiny_towers(**self.size)
+        self.dev = self.pairing.sample(data, "dev", min(config.eval_pairs, dev_size), seed=0)
+        towers = _towers(config, data)
         self.objective = config.configured_method().build()
         step = _Step(towers, self.objective)
         self.model, self.optimizer = self.fabric.setup(step, _optimizer(step, config))
@@ -161,10 +157,10 @@ class _Trainer:
     def _forward(self, step: int) -> Tensor:
         """The loss on the batch of ``step``; stops the run if one of its terms is not finite."""
         batch = self.batch(step)
-        images, tokens = self.fabric.to_device((batch.images, batch.tokens))
+        images, second = self.fabric.to_device((batch.images, self.pairing.second(batch)))
         if not 0 < float(self.objective.logit_scale.detach()) < math.inf:
             raise NonFiniteLoss(step, "temperature", self.checkpoint)
-        parts = self.model(images, tokens, step, self.config.steps, _generator(self.config.seed, step))
+        parts = self.model(images, second, step, self.config.steps, _generator(self.config.seed, step))
         loss = sum(parts.values())
         if not math.isfinite(loss.item()):
             bad = [name for name, value in parts.items() if not math.isfinite(value.item())]
@@ -197,7 +193,7 @@ class _Trainer:
         }
 
     def _encode(self, sample: Any) -> tuple[Tensor, Tensor]:
-        image, text = encode(self.model.module.towers, sample, self.fabric.device)
+        image, text = encode(self.model.module.towers, sample, self.fabric.device, second=self.pairing.second(sample))
         if not (image.isfinite().all() and text.isfinite().all()):
             raise NonFiniteLoss(self.step, "embeddings", self.checkpoint)
         return image, text
@@ -223,7 +219,7 @@ class _Trainer:
         )
 
     def _finish(self, started: float) -> Run:
-        test = self.data.sample("test", None, seed=0)
+        test = self.pairing.sample(self.data, "test", None, seed=0)
         image, text = self._encode(test)
         dev_image, dev_text = self._encode(self.dev)
         towers = self.model.module.towers
@@ -244,7 +240,7 @@ class _Trainer:
                 "data_digest": self.data.digest,
                 "device": str(self.fabric.device),
                 "versions": versions(),
-                "towers": self.size,
+                "towers": {**towers.recipe, "seed": self.config.seed},
                 "objective": {name: value.item() for name, value in self.objective.state_dict().items()},
             },
             folder=self.folder,
@@ -252,6 +248,20 @@ class _Trainer:
         if self.folder:
             run.save(self.folder)
         return run
+
+
+def _towers(config: RunConfig, data: Any) -> nn.Module:
+    """The run's towers before training; with ``procrustes`` the second one is rotated onto the first."""
+    size = {"dim": config.dim, "image_size": config.image_size, "seed": config.seed}
+    if config.modalities == "image-text":
+        return tiny_towers(vocabulary_size=config.pairing().vocabulary_size(data), **size)
+    towers = image_pair_towers(**size)
+    if config.procrustes:
+        sample = data.sample("train", min(2048, int(np.count_nonzero(data.split == "train"))), seed=config.seed)
+        first, second = encode(towers, sample, second=sample.images)
+        rotation, _ = orthogonal_procrustes(second.double().numpy(), first.double().numpy())
+        towers.text_tower[-1].set(torch.from_numpy(rotation))
+    return towers
 
 
 def _optimizer(step: _Step, config: RunConfig) -> torch.optim.Optimizer:

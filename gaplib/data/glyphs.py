@@ -138,6 +138,10 @@ class Glyphs:
         image = self._draw_faces(index, rng) if face is None else self.image_table[index, self._face(face)]
         return self.pairs(index, image)
 
+    def draw(self, index: np.ndarray, seed: int, step: int) -> GlyphPairs:
+        """The names ``index`` (n,) with faces drawn for this (seed, step)."""
+        return self.pairs(index, self._draw_faces(index, np.random.default_rng([seed, 1, step])))
+
     def batches(self, split: str, batch_size: int, seed: int) -> Callable[[int], GlyphPairs]:
         """A function ``batch(step) -> GlyphPairs`` that depends on (split, batch_size, seed, step) alone.
 
@@ -152,8 +156,7 @@ class Glyphs:
         def batch(step: int) -> GlyphPairs:
             epoch, place = divmod(check_integer(step, "step", low=0), per_epoch)
             order = np.random.default_rng([seed, 0, epoch]).permutation(index)
-            chosen = order[place * size : (place + 1) * size]
-            return self.pairs(chosen, self._draw_faces(chosen, np.random.default_rng([seed, 1, step])))
+            return self.draw(order[place * size : (place + 1) * size], seed, step)
 
         return batch
 
