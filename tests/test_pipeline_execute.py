@@ -16,7 +16,7 @@ PARAMETERS = {"PROFILE": "quick", "SEEDS": 5, "DEVICE": "cpu"}
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run a fixture as a chapter ``90_NAME`` in a build folder of its own; returns (reasons, build folder)."""
-    for name in ("GAPLIB_BOOK", "GAPLIB_RESULTS", "MPLBACKEND"):
+    for name in ("GAPLIB_BOOK", "GAPLIB_RESULTS", "MPLBACKEND", "PYTHONWARNINGS"):
         monkeypatch.setenv(name, "restored-afterwards")
 
     def go(name, parameters=PARAMETERS):

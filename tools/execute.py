@@ -156,6 +156,8 @@ def _kernel_environment(results: Path, cache: Path):
     os.environ.setdefault("GAPLIB_CACHE", str(cache.resolve()))
     if "GAPLIB_DATA" in os.environ:
         os.environ["GAPLIB_DATA"] = str(Path(os.environ["GAPLIB_DATA"]).resolve())
+    # tqdm's complaint that it has no widgets; nothing here wants them, the site could not show one.
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
     os.environ.pop("MPLBACKEND", None)  # with any value of it the inline figures vanish without a word
     yield
 
