@@ -130,6 +130,17 @@ def test_pairs_meet_the_condition_and_reach_its_edge():
     assert ratio.min() < 0.3
 
 
+def test_small_angles_have_the_scatter_gain_and_rate():
+    theta, width = 1e-2, 100_000
+    close = np.cos(theta)
+    np.testing.assert_allclose(cone_theory.relu_spread(close), 2**0.5 * theta**2, rtol=0.02)
+    np.testing.assert_allclose(cone_theory.relu_kernel(close) - close, theta**3 / (3 * np.pi), rtol=0.02)
+    grid = 1 - np.linspace(0, 2, 200_001)[1:-1]  # evenly drawn cosines of long vectors of equal length
+    close = grid[grid > 0.9]  # further apart nothing fails at this width
+    failures = (1 - cone_theory.predicted_frequency(close[:: len(close) // 2000], 1.0, 1e4, width)).mean() * 0.05
+    np.testing.assert_allclose(failures, 9 * np.pi**2 / 4 / width, rtol=0.1)
+
+
 def test_parallel_vectors_of_one_length_are_never_raised_and_opposite_ones_always():
     assert not cone.layer_raises(np.ones(50), 1.0, 1.0, 64, 0).any()
     assert cone.layer_raises(np.full(50, -1.0), 1.0, 1.0, 256, 0).all()
@@ -252,6 +263,8 @@ def test_images_are_standardised_and_noise_has_no_direction(glyphs):
         (lambda: cone.cosines_by_depth(0, n=1), "n"),
         (lambda: cone.gaussian_inputs(4, 0, 0), "dim"),
         (lambda: cone.admissible_pairs(0, 0), "n"),
+        (lambda: cone.admissible_pairs(5, 0, largest=0.5), "largest"),
+        (lambda: cone.admissible_pairs(5, 0, norms=(0.0, 1.0)), "norms"),
         (lambda: cone.layer_raises(0.5, 1.0, 1.0, 0, 0), "width"),
         (lambda: cone.initialisation_share(torch.zeros(3, 4)), "states"),
         (lambda: cone.initialisation_share(torch.ones(3, 4, 5)), "states"),

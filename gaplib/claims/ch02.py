@@ -151,7 +151,7 @@ ROWS = (
         "cosine between the centres of their cones; a ReLU network of 25 layers, and real architectures on glyphs or "
         "names.",
         refuted_if="Less than half of the variance lies between initialisations, the cones' centres agree with a "
-        "cosine above 0.2, or in the ReLU network the share lies more than 0.02 below the previous layer's mean cosine.",
+        "cosine above 0.2, or the ReLU network's share lies more than 0.02 below its previous layer's mean cosine.",
         parts=(
             Part(
                 "L6.mlp.share",

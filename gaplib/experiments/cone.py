@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gaplib._validate import check_choice, check_integer, check_matrix
+from gaplib._validate import check_choice, check_integer, check_matrix, check_number
 from gaplib.experiments.cone_theory import ACTIVATIONS, LEAK, condition_edge, with_bias
 from gaplib.geometry import mean_cosine
 
@@ -63,15 +64,19 @@ def cosines_by_depth(
 # --- Theorem 1: one layer --------------------------------------------------------------------------------------------
 
 
-def admissible_pairs(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def admissible_pairs(
+    n: int, seed: int, largest: float = 4.0, norms: tuple[float, float] = (0.25, 4.0)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cosines, norm ratios and norms of ``n`` pairs that meet the condition of Theorem 1, each of shape (n,).
 
-    Ratio r = |u| / |v| and norm |v| are log-uniform on [1/4, 4] (the bias counts as a coordinate of size 1); the cosine
-    is uniform between -1 and the condition's edge for that r.
+    The norm |v| is log-uniform on ``norms`` (the bias counts as a coordinate of size 1), the ratio r = |u| / |v| on
+    [1/``largest``, ``largest``]; the cosine is uniform between -1 and the condition's edge for that r.
     """
-    rng = np.random.default_rng(check_integer(seed, "seed", low=0))
-    n = check_integer(n, "n", low=1)
-    ratio, norm = 4.0 ** rng.uniform(-1, 1, (2, n))
+    rng, n = np.random.default_rng(check_integer(seed, "seed", low=0)), check_integer(n, "n", low=1)
+    check_number(largest, "largest", low=1.0)
+    check_number(norms[1], "norms[1]", low=check_number(norms[0], "norms[0]", low=0.0, low_open=True))
+    ratio = largest ** rng.uniform(-1, 1, n)
+    norm = np.exp(rng.uniform(np.log(norms[0]), np.log(norms[1]), n))
     edge = condition_edge(ratio)
     return -1 + (edge + 1) * rng.uniform(size=n), ratio, norm
 
@@ -97,9 +102,12 @@ def layer_raises(cosine, ratio, norm, width: int, seed: int) -> np.ndarray:
     return (after > cosine.ravel()).reshape(cosine.shape)
 
 
-def failures_by_width(seed: int, widths: tuple[int, ...], draws: int = 20_000) -> np.ndarray:
-    """Share of admissible pairs whose cosine a random ReLU layer does not raise, for each width."""
-    cosine, ratio, norm = admissible_pairs(draws, seed)
+def failures_by_width(seed: int, widths: tuple[int, ...], draws: int = 40_000, **pairs: Any) -> np.ndarray:
+    """Share of admissible pairs whose cosine a random ReLU layer does not raise, for each width.
+
+    ``pairs`` are the keywords of ``admissible_pairs``: another ``largest`` ratio, other ``norms``.
+    """
+    cosine, ratio, norm = admissible_pairs(draws, seed, **pairs)
     return np.array([1 - layer_raises(cosine, ratio, norm, w, seed + 7919 * w).mean() for w in widths])
 
 
