@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gaplib._validate import check_number
@@ -80,8 +82,9 @@ def uniformity_loss(pairs: PairedEmbeddings, t: float = 2.0) -> Tensor:
         ValueError: fewer than two pairs, or ``t`` not positive and finite.
     """
     _check_kernel(pairs, t)
-    image = _log_mean_kernel(pairs.image_image, pairs.image_image.diagonal(), pairs.image_image.diagonal(), t)
-    text = _log_mean_kernel(pairs.text_text, pairs.text_text.diagonal(), pairs.text_text.diagonal(), t)
+    image, text = _squared_norms(pairs.image), _squared_norms(pairs.text)
+    image = _log_mean_kernel(pairs.image_image, image, image, t)
+    text = _log_mean_kernel(pairs.text_text, text, text, t)
     return ((image + text) / 2).to(pairs.dtype)
 
 
@@ -92,8 +95,8 @@ def cross_uniformity_loss(pairs: PairedEmbeddings, t: float = 2.0) -> Tensor:
         ValueError: fewer than two pairs, or ``t`` not positive and finite.
     """
     _check_kernel(pairs, t)
-    norms = (working(side).square().sum(dim=1) for side in (pairs.image, pairs.text))
-    return _log_mean_kernel(pairs.image_text, *norms, t).to(pairs.dtype)
+    image, text = _squared_norms(pairs.image), _squared_norms(pairs.text)
+    return _log_mean_kernel(pairs.image_text, image, text, t).to(pairs.dtype)
 
 
 def _check_kernel(pairs: PairedEmbeddings, t: float) -> None:
@@ -104,6 +107,10 @@ def _check_kernel(pairs: PairedEmbeddings, t: float) -> None:
         raise ValueError(f"pairs: expected at least 2 pairs (uniformity compares pairs), got {pairs.n}")
 
 
+def _squared_norms(x: Tensor) -> Tensor:
+    return working(x).square().sum(dim=1)
+
+
 def _log_mean_kernel(gram: Tensor, norms_a: Tensor, norms_b: Tensor, t: float) -> Tensor:
     """log mean over i != j of exp(-t |a_i - b_j|²), from inner products and squared norms.
 
@@ -111,7 +118,28 @@ def _log_mean_kernel(gram: Tensor, norms_a: Tensor, norms_b: Tensor, t: float) -
     that the gradient is that of the distance itself and not of its restriction to the sphere.
     """
     n = gram.shape[0]
-    exponent = 2 * gram - norms_a[:, None] - norms_b[None, :]
-    diagonal = torch.eye(n, dtype=torch.bool, device=gram.device)
-    exponent = (t * exponent).masked_fill(diagonal, -torch.inf)
-    return torch.logsumexp(exponent.flatten(), dim=0) - math.log(n * (n - 1))
+    return _LogSumKernel.apply(gram, norms_a, norms_b, t) - math.log(n * (n - 1))
+
+
+class _LogSumKernel(torch.autograd.Function):
+    """log of the sum over i != j of exp(t (2 G_ij - a_i - b_j)).
+
+    Written out because its gradient is the matrix of weights that the forward pass has made already: plain autograd
+    would keep and make several more matrices of that size, which is most of the time of a small step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gram: Tensor, a: Tensor, b: Tensor, t: float) -> Tensor:
+        weights = torch.add(-t * b[None, :], gram, alpha=2 * t).sub_(t * a[:, None]).fill_diagonal_(-torch.inf)
+        top = weights.amax()
+        total = weights.sub_(top).exp_().sum()
+        ctx.save_for_backward(weights, total)
+        ctx.t = t
+        return total.log() + top
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        weights, total = ctx.saved_tensors
+        weights = weights * (2 * ctx.t * grad / total)
+        return weights, weights.sum(dim=1) / -2, weights.sum(dim=0) / -2, None

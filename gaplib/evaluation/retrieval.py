@@ -10,8 +10,8 @@ import torch
 
 from gaplib._validate import check_integer, check_matrix, check_nonzero_rows, check_pair
 
-# Scores held at a time when the caller does not say: 32 MiB in float32.
-_SCORES_AT_A_TIME = 2**23
+# Scores held at a time when the caller does not say: 16 MiB in float32.
+_SCORES_AT_A_TIME = 2**22
 # Two kernels may round the same inner product of unit rows differently; scores this many ulps of one apart are a tie.
 _TIE_ULPS = 16
 
@@ -33,7 +33,7 @@ def retrieval(
         image_groups, text_groups: length-n and length-m sequences of integers or strings. An answer is right when the
             groups are equal: k captions an image are k texts with that image's group. ``None`` stands for row numbers.
             Every group must occur on both sides, else a query would have no right answer.
-        chunk_size: images scored at a time; changes memory, not the result. ``None`` holds about 8 million scores.
+        chunk_size: images scored at a time; changes memory, not the result. ``None`` holds about 4 million scores.
 
     Returns:
         ``{"image_to_text@k": ..., "text_to_image@k": ...}`` for every k, 0-d float64 tensors in [0, 1].
@@ -97,11 +97,12 @@ def _match_groups(image_groups: Any, text_groups: Any, n: int, m: int) -> tuple[
     return here, there
 
 
-def _take_unit(x: torch.Tensor, name: str, order: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    x = check_nonzero_rows(x, name)[torch.from_numpy(order).to(x.device)].to(dtype)
-    # In place: the rows are a copy already, and a large gallery should not be held three times.
-    x /= x.abs().amax(dim=1, keepdim=True)
-    x /= x.norm(dim=1, keepdim=True)
+def _take_unit(x: torch.Tensor, name: str, rows: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    x = check_nonzero_rows(x, name)[torch.from_numpy(rows).to(x.device)].to(dtype)
+    # In place: the rows are a copy already, and a large gallery should not be held three times. First by
+    # the largest entry, so that no square over- or underflows.
+    for order in (torch.inf, 2):
+        x /= torch.linalg.vector_norm(x, ord=order, dim=1, keepdim=True)
     return x
 
 
