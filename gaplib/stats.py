@@ -73,6 +73,11 @@ class Estimate:
             raise ValueError(f"low, high: expected low <= value <= high, got {self.low} <= {self.value} <= {self.high}")
         if not self.df > 0:
             raise ValueError(f"df: expected a positive number, got {self.df}")
+        # Plain numbers, whatever NumPy type came: they go to JSON files and into prose.
+        for field in ("value", "low", "high", "se", "df"):
+            object.__setattr__(self, field, float(getattr(self, field)))
+        object.__setattr__(self, "n", int(self.n))
+        object.__setattr__(self, "samples", tuple(float(s) for s in self.samples))
 
     def __float__(self) -> float:
         return float(self.value)

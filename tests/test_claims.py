@@ -251,6 +251,10 @@ def test_holm_takes_from_many_what_one_would_have():
     assert decide(four, {"T9.a": e}).parts[0].p == pytest.approx(
         4 * decide(claim(above("T9.a")), {"T9.a": e}).parts[0].p
     )
+    # So it does for refutations.
+    low = around(0.2 - 2.6 * 0.01, 0.01)
+    assert decide(claim(above("T9.a")), {"T9.a": low}).verdict == "not reproduced"
+    assert decide(four, {f"T9.{k}": low for k in "abcd"}).verdict == "undecided"
     families = claim(*(above(f"T9.{k}", family=k) for k in "abcd"))
     assert decide(families, {f"T9.{k}": e for k in "abcd"}).verdict == "reproduced"
 
@@ -284,6 +288,7 @@ def test_exact_parts_and_forgotten_intervals():
     assert decide(row, {"T9.a": exact(0.009)}).verdict == "reproduced"
     assert decide(row, {"T9.a": exact(0.02)}).verdict == "not reproduced"
     assert decide(row, {"T9.a": around(0, 1e-4)}).verdict == "undecided"
+    assert "on the threshold" in decide(row, {"T9.a": exact(0.01)}).explanation
     assert "without an interval" in decide(claim(above("T9.a")), {"T9.a": exact(9)}).explanation
 
 
@@ -490,7 +495,7 @@ def test_a_run_that_cannot_be_traced_is_not_taken_over(work, spoil, word):
 
 def test_drafts_changed_rules_and_missing_results_are_not_taken_over(work):
     for other, word in [
-        (dataclasses.replace(BOOK["T1"], status="draft"), "draft"),
+        (dataclasses.replace(BOOK["T1"], status="draft"), "is a draft"),
         (dataclasses.replace(BOOK["T1"], seeds=12), "changed since the run"),
         (claim(above("T1.gap"), above("T1.more"), id="T1", chapter="77"), r"no result T1\.more"),
     ]:
@@ -508,11 +513,12 @@ def test_seeds_for_tuning_do_not_confirm(work):
 def test_an_edited_confirming_file_is_detected(work):
     (path,) = _take_over(work)
     _decide(work)
-    path.write_text(
-        path.read_text().replace('"value": 0.869', '"value": 0.8690001').replace('"low": 0.869', '"low": 0.8')
-    )
-    with pytest.raises(ValueError, match="edited"):
-        _decide(work)
+    original = path.read_text()
+    for old, new in [("0.869", "0.8689"), ('"n": 10', '"n": 12'), ('"date": "today"', '"date": "earlier"')]:
+        assert old in original
+        path.write_text(original.replace(old, new))
+        with pytest.raises(ValueError, match="its digest differs"):
+            _decide(work)
 
 
 @pytest.mark.parametrize(

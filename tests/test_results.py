@@ -4,13 +4,15 @@ import json
 import math
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaplib import claims
 from gaplib.results import Recorder, load
-from gaplib.stats import Floor, exact, over_seeds, proportion
+from gaplib.stats import Estimate, Floor, exact, over_seeds, proportion
 
 
 @pytest.fixture
@@ -49,6 +51,15 @@ def test_file_round_trip(folder):
         ["name", "value", "low", "high", "n", "unit", "method", "profile", "device", "version", "se", "df", "samples"]
     )
     assert row["floor"]["mean"] == 0.05
+
+
+def test_numpy_numbers_become_plain_ones(folder):
+    run = Recorder("11")
+    half, quarter = np.float32(0.5), np.float32(0.25)
+    run.record("a.b", Estimate(half, quarter, np.float32(1), np.int64(3), "jackknife", quarter))
+    run.record("a.c", np.float32(0.5))
+    run.record("a.d", torch.tensor(0.5))
+    assert load(run.save()).estimates == run.estimates
 
 
 def test_save_is_deterministic_and_overwrites(folder):
@@ -137,7 +148,7 @@ def _broken(folder):
     yield json.dumps({**content, "results": [{**content["results"][0], "value": float("nan")}]}), "finite"
     yield json.dumps({**content, "results": [{**content["results"][0], "se": None}]}), "se"
     for key in content:
-        yield json.dumps({k: v for k, v in content.items() if k != key}), key
+        yield json.dumps({k: v for k, v in content.items() if k != key}), f"no field '{key}'"
     for key in content["results"][0]:
         if key not in ("profile", "device", "version", "floor"):
             yield (

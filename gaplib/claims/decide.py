@@ -94,6 +94,8 @@ def _unit(estimate: Estimate) -> str:
 
 def _what_it_takes(part: Part, estimate: Estimate, tests: int) -> str:
     needed = samples_needed(part, estimate, tests)
+    if estimate.method == EXACT:
+        return "the exact value lies on the threshold"
     if needed is None:
         return f"more {_unit(estimate)} are needed; how many cannot be said from a value so close to the threshold"
     return f"about {needed:,} {_unit(estimate)} instead of {estimate.n:,} would decide it if the effect is as estimated"
