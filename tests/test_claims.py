@@ -548,6 +548,9 @@ def test_a_live_run_that_stopped_recording_is_detected(work, monkeypatch):
     Recorder("77").save()
     with pytest.raises(ValueError, match=r"no result T1\.gap"):
         _decide(work)
+    # Published embeddings may be out of reach of a build; then it shows nothing live.
+    published = {k: dataclasses.replace(c, setting="P") for k, c in BOOK.items()}
+    assert _decide(work, book=published)[0]["live"] is None
 
 
 def test_a_rule_that_changed_needs_a_logged_deviation(work):

@@ -179,9 +179,8 @@ def _explain(claim: Claim, verdict: str, parts: list[PartDecision]) -> str:
     shown = [d for d in parts if d.verdict == NOT_REPRODUCED] + [d for d in parts if d.verdict == UNDECIDED]
     if verdict in (REPRODUCED, NOT_REPRODUCED):
         shown = [d for d in parts if d.part is claim.headline]
-    lead = {0: "No part holds", len(parts): f"All {len(parts)} parts hold"}.get(
-        held, f"{held} of {len(parts)} parts hold"
-    )
+    everything = "Both parts hold" if len(parts) == 2 else f"All {len(parts)} parts hold"
+    lead = {0: "No part holds", len(parts): everything}.get(held, f"{held} of {len(parts)} parts hold")
     more = f" And {len(shown) - 3} more." if len(shown) > 3 else ""
     return f"{lead}. {' '.join(_sentence(d) for d in shown[:3])}{more}"
 
