@@ -187,23 +187,23 @@ def test_bad_input_is_named(arguments, name):
 
 
 def test_a_large_gallery_is_never_scored_whole():
-    """2,500 x 12,500 scores take 119 MiB in float32; time is the benchmark's business, memory repeats exactly."""
+    """4,000 x 20,000 scores take 305 MiB in float32; time is the benchmark's business, memory repeats exactly."""
     script = """
         import json, resource
         import numpy as np, torch
         from gaplib.evaluation import retrieval
         torch.set_num_threads(1)
         rng = np.random.default_rng(0)
-        x = rng.standard_normal((2500, 32), dtype=np.float32)
-        y = np.repeat(x, 5, axis=0) + 1.5 * rng.standard_normal((12500, 32), dtype=np.float32)
+        x = rng.standard_normal((4000, 16), dtype=np.float32)
+        y = np.repeat(x, 5, axis=0) + 1.5 * rng.standard_normal((20000, 16), dtype=np.float32)
         retrieval(x[:10], y[:50], text_groups=np.repeat(np.arange(10), 5))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        found = retrieval(x, y, text_groups=np.repeat(np.arange(2500), 5))
+        found = retrieval(x, y, text_groups=np.repeat(np.arange(4000), 5))
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         print(json.dumps({"grown": grown, "found": float(found["text_to_image@1"])}))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
     result = json.loads(done.stdout)
     # The unit of ru_maxrss is a kibibyte on Linux, a byte on macOS.
-    assert result["grown"] / (2**20 if sys.platform == "darwin" else 2**10) < 60
+    assert result["grown"] / (2**20 if sys.platform == "darwin" else 2**10) < 150
     assert 0.05 < result["found"] < 0.95

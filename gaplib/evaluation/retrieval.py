@@ -135,8 +135,9 @@ def _count(x, y, groups_x: np.ndarray, groups_y: np.ndarray, chunk: int) -> list
 
     (above_x, reach_x, right_x), (above_y, reach_y, right_y) = zeros(n), zeros(m)
     above, level_x = (best_x + tolerance)[:, None], (best_x - tolerance)[:, None]
+    buffer = x.new_empty((min(n, chunk), m))
     for rows, columns, right in blocks:
-        scores = x[rows] @ y.T
+        scores = torch.mm(x[rows], y.T, out=buffer[: rows.stop - rows.start])
         block = scores[:, columns]
         right_x[rows] = _number(right & (block >= level_x[rows]), 1)
         right_y[columns] += _number(right & (block >= best_y[columns] - tolerance), 0)
