@@ -25,7 +25,8 @@ def clip_loss(pairs: PairedEmbeddings, logit_scale: Tensor | float) -> Tensor:
     """Symmetric InfoNCE: cross-entropy of finding the partner, mean of both directions (Radford et al. 2021, Fig. 3).
 
     Args:
-        pairs: n >= 1 pairs; one pair alone has loss 0.
+        pairs: n >= 1 pairs; one pair alone has loss 0. With ``pairs.groups`` the target of an item is spread evenly
+            over all partners of its group, whose loss then ends at the entropy of that spread and not at 0.
         logit_scale: 1 / tau > 0, a number or a 0-d tensor (its gradient is kept).
 
     Returns:
@@ -36,9 +37,15 @@ def clip_loss(pairs: PairedEmbeddings, logit_scale: Tensor | float) -> Tensor:
     """
     check_number(logit_scale, "logit_scale", low=0, low_open=True)
     logits = logit_scale * pairs.image_text
-    partner = torch.arange(pairs.n, device=logits.device)
+    partner = torch.arange(pairs.n, device=logits.device) if pairs.groups is None else _spread(pairs.groups, logits)
     loss = (F.cross_entropy(logits, partner) + F.cross_entropy(logits.T, partner)) / 2
     return loss.to(pairs.dtype)
+
+
+def _spread(groups: Tensor, like: Tensor) -> Tensor:
+    """Target probabilities (n, n), symmetric: row i is even over the items of i's group."""
+    same = (groups[:, None] == groups[None, :]).to(like.dtype)
+    return same / same.sum(dim=1, keepdim=True)
 
 
 def siglip_loss(pairs: PairedEmbeddings, logit_scale: Tensor | float, bias: Tensor | float) -> Tensor:
@@ -54,8 +61,10 @@ def siglip_loss(pairs: PairedEmbeddings, logit_scale: Tensor | float, bias: Tens
         0-d tensor in (0, inf).
 
     Raises:
-        ValueError: ``logit_scale`` not positive and finite, or ``bias`` not finite.
+        ValueError: ``logit_scale`` not positive and finite, ``bias`` not finite, or pairs with ``groups``.
     """
+    if pairs.groups is not None:
+        raise ValueError("pairs: expected no groups, several right answers are an option of clip_loss alone")
     check_number(logit_scale, "logit_scale", low=0, low_open=True)
     check_number(bias, "bias")
     logits = logit_scale * pairs.image_text + bias

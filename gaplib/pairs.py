@@ -25,6 +25,9 @@ class PairedEmbeddings:
         image_view, text_view: (n, d), unit rows: embeddings of a second view of the same items. Optional.
         image_private, text_private, image_private_view, text_private_view: (n, p), unit rows: features that one
             modality keeps for itself, of the first and of the second view. Optional; p need not be d.
+        groups: (n,) whole numbers, keyword only: items with equal ids are the right answer to each other, so that a
+            contrastive loss must not push them apart (:func:`~gaplib.losses.clip_loss` spreads its target over them).
+            None: every item is alone.
         check: ``False`` leaves out the tests that look at the values (finite, unit norm), for a training loop whose
             towers normalise anyway. Shapes and types are always tested.
 
@@ -46,6 +49,7 @@ class PairedEmbeddings:
     text_private: torch.Tensor | None = None
     image_private_view: torch.Tensor | None = None
     text_private_view: torch.Tensor | None = None
+    groups: torch.Tensor | None = field(default=None, kw_only=True)
     _grams: dict = field(default_factory=dict, init=False)
     check: InitVar[bool] = field(default=True, kw_only=True)
 
@@ -62,10 +66,23 @@ class PairedEmbeddings:
         for private in ("text_private", "image_private_view", "text_private_view"):
             if self.image_private is not None and getattr(self, private) is not None:
                 check_pair(self.image_private, getattr(self, private), ("image_private", private))
+        if self.groups is not None:
+            object.__setattr__(self, "groups", self._checked_groups())
 
     @classmethod
     def _names(cls) -> list[str]:
-        return [f.name for f in fields(cls) if f.init]
+        return [f.name for f in fields(cls) if f.init and f.name != "groups"]
+
+    def _checked_groups(self) -> torch.Tensor:
+        try:
+            groups = torch.as_tensor(self.groups)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"groups: expected {self.n} whole numbers, got {self.groups!r:.80}") from error
+        if groups.shape != (self.n,) or groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool:
+            raise ValueError(
+                f"groups: expected {self.n} whole numbers, got {groups.dtype} of shape {tuple(groups.shape)}"
+            )
+        return groups.to(self.image.device)
 
     def _check_fits(self, matrix: torch.Tensor, name: str) -> None:
         """Raise ``ValueError`` unless ``matrix`` goes with ``image``."""
@@ -81,7 +98,8 @@ class PairedEmbeddings:
             )
 
     def __repr__(self) -> str:
-        given = ", ".join(name for name in self._names() if getattr(self, name) is not None)
+        names = [*self._names(), "groups"]
+        given = ", ".join(name for name in names if getattr(self, name) is not None)
         return f"PairedEmbeddings(n={self.n}, dim={self.dim}, dtype={self.dtype}, given: {given})"
 
     @property

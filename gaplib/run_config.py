@@ -32,6 +32,8 @@ class RunConfig:
                                       towers on identical images
     procrustes                        "image-image" only: rotate the second tower onto the first before training, so
                                       that it starts without a gap (Fahim et al. 2024, Sec. 3.2)
+    multi_positive                    True: pixel-identical names of a batch are all right answers of the contrastive
+                                      loss (CLIP's, on pairs that match), not negatives of each other
     precision                         "32-true" or "bf16-mixed" (the losses in single precision all the same)
     seed                              towers' initial weights and batches
     eval_pairs, history_points        dev pairs that the history measures (>= 8, at most all), and how often (>= 2)
@@ -59,6 +61,7 @@ class RunConfig:
     style_words: int = 0
     look_alikes: str = "as drawn"
     procrustes: bool = False
+    multi_positive: bool = False
     precision: str = "32-true"
     seed: int = 0
     eval_pairs: int = 512
@@ -81,7 +84,14 @@ class RunConfig:
                 f"procrustes: expected False, or True with modalities 'image-image', got {self.procrustes!r} with "
                 f"{self.modalities!r}"
             )
-        self.configured_method()
+        row = self.configured_method()
+        if self.multi_positive not in (True, False) or (
+            self.multi_positive and (row.contrastive != "clip" or self.mismatch > 0)
+        ):
+            raise ValueError(
+                f"multi_positive: expected False, or True with clip and no mismatch, got {self.multi_positive!r}"
+                f" with {row.contrastive!r} and mismatch {self.mismatch:g}"
+            )
 
     def pairing(self) -> Pairing:
         """How training pairs are made."""

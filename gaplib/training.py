@@ -108,11 +108,11 @@ class _Step(nn.Module):
         super().__init__()
         self.towers, self.objective = towers, objective
 
-    def forward(self, images: Tensor, second: Tensor, *args: Any) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, second: Tensor, groups: Tensor | None, *args: Any) -> dict[str, Tensor]:
         image, text = self.towers.encode_image(images), self.towers.encode_text(second)
         with torch.autocast(images.device.type, enabled=False):  # losses in single precision
             image, text = (functional.normalize(one.float(), dim=1) for one in (image, text))
-            return self.objective.parts(PairedEmbeddings(image, text, check=False), *args)
+            return self.objective.parts(PairedEmbeddings(image, text, groups=groups, check=False), *args)
 
 
 class _Trainer:
@@ -157,10 +157,11 @@ class _Trainer:
     def _forward(self, step: int) -> Tensor:
         """The loss on the batch of ``step``; stops the run if one of its terms is not finite."""
         batch = self.batch(step)
-        images, second = self.fabric.to_device((batch.images, self.pairing.second(batch)))
+        groups = torch.as_tensor(batch.answer) if self.config.multi_positive else None
+        images, second, groups = self.fabric.to_device((batch.images, self.pairing.second(batch), groups))
         if not 0 < float(self.objective.logit_scale.detach()) < math.inf:
             raise NonFiniteLoss(step, "temperature", self.checkpoint)
-        parts = self.model(images, second, step, self.config.steps, _generator(self.config.seed, step))
+        parts = self.model(images, second, groups, step, self.config.steps, _generator(self.config.seed, step))
         loss = sum(parts.values())
         if not math.isfinite(loss.item()):
             bad = [name for name, value in parts.items() if not math.isfinite(value.item())]
