@@ -1,7 +1,10 @@
 """Chapter 01's experiments: each measurement against brute force or a case whose answer is known."""
 
+import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,6 +217,39 @@ def test_toy_pairs_have_the_stated_gap(gap, cone, seed):
 def test_toy_pairs_refuse_what_they_cannot_make(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         m.toy_pairs(**wrong)
+
+
+def test_stranger_share_against_loops_and_at_its_ends():
+    x, y = sphere(8, 3, 1), sphere(8, 3, 2)
+    worse = [
+        (x[i] @ y[j] > x[i] @ y[i]).item() + (x[j] @ y[i] > x[i] @ y[i]).item()
+        for i in range(8)
+        for j in range(8)
+        if i != j
+    ]
+    assert m.stranger_share(x, y) == pytest.approx(sum(worse) / (2 * 8 * 7))
+    assert m.stranger_share(x, x) == 0.0
+    assert m.stranger_share(x[:1].repeat(5, 1), y[:1].repeat(5, 1)) == pytest.approx(0.5)
+
+
+def test_plane_keeps_what_two_components_hold():
+    x, y = m.toy_pairs(60, 3, gap=0.9)
+    one, other, share = m.plane(x, y)
+    pooled = torch.cat([x, y]).numpy()
+    values = np.linalg.eigvalsh(np.cov(pooled.T, bias=True))
+    assert share == pytest.approx(values[-2:].sum() / values.sum())
+    assert np.concatenate([one, other]).var(axis=0) == pytest.approx(values[:-3:-1])
+    assert one[:, 0].mean() <= other[:, 0].mean()
+
+
+def test_prose_names_exactly_the_published_numbers_that_a_build_without_them_fills_in():
+    path = Path(__file__).resolve().parents[1] / "notebooks" / "01_meet_the_gap.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    roles = re.findall(r"\{glue:text\}`([^`]+)`", text)
+    own = ("own.", "glyphs.", "trap.", "C3.glyphs.", "S2.glyphs.", "L2.open_clip.", "E1.noise.")
+    published_keys = {role for role in roles if not role.startswith(own)}
+    assert published_keys == {f"{name}.ci" for name in meet.PUBLISHED_NUMBERS}
 
 
 # --- samples and towers ----------------------------------------------------------------------------------------------

@@ -27,6 +27,17 @@ TEMPERATURES: Mapping[str, dict[str, Any]] = {
     "sharp": {"tau": 0.01, "learn_tau": False},
     "learned": {"tau": 0.07, "learn_tau": True},
 }
+#: Results of the published embeddings that the prose names; without those embeddings they read "not measured here".
+PUBLISHED_NUMBERS = (
+    *(f"pairs.{name}" for name in ("clasp.stranger_share", "convirt.recall_forward", "convirt.stranger_share")),
+    *("floor.clip", "L1.clip.centroid_distance", "L1.clip.relative_gap"),
+    *(f"L2.{name}.trained_less_untrained" for name in ("clip", "videoclip")),
+    *(f"S2.{name}.top5_share" for name in (*TRAINED, "rotation")),
+    "S2.clip.top5_excess",
+    *(f"C3.clip.{name}" for name in ("direction_cosine", "content_cosine", "content_null")),
+    *(f"C3.clip.{side}_{what}" for side in ("image", "text") for what in ("lean", "lean_ratio")),
+    *(f"E1.clip.{side}.split_correlation" for side in ("image", "text")),
+)
 OPEN_CLIP = "ViT-S-32-alt"  # open_clip's smallest transformer pair
 
 
@@ -72,12 +83,12 @@ def _published(name: str) -> Sample:
 
 def stand_ins(seed: int = 100, device: str = "cpu") -> dict[str, tuple[Sample, Sample]]:
     """Glyph towers in the place of the published models: test pairs, trained and untrained."""
-    names = ("images", "texts")
+    names = ("image", "name")
     out = {}
     for key in TEMPERATURES:
         run = train_glyphs(key, seed, device)
-        trained = Sample(f"glyphs_{key}", f"glyphs, {key}", *test_pairs(run), names, True, True, real=False)
-        untrained = Sample(f"glyphs_{key}_random", f"glyphs, {key}, untrained", *untrained_pairs(run.config),
+        trained = Sample(f"glyphs_{key}", f"Glyphs ({key})", *test_pairs(run), names, True, True, real=False)
+        untrained = Sample(f"glyphs_{key}_random", f"Glyphs ({key}) untrained", *untrained_pairs(run.config),
                            names, False, False, real=False)  # fmt: skip
         out[f"glyphs_{key}"] = (trained, untrained)
     return out

@@ -254,18 +254,19 @@ def toy_pairs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pairs of the parallel model, float64 (n, d): x_i = (sqrt(1 - gap²) u_i, gap), y_i = (sqrt(1 - gap²) v_i, -gap).
 
-    u_i are unit vectors in d - 1 dimensions, drawn around one direction the more closely the larger ``cone`` >= 0 (0 is
-    uniform on the sphere); v_i is u_i turned by Gaussian noise of relative size ``noise`` >= 0. With noise = 0 the
-    centroid distance is 2 gap, the true pairs' cosine 1 - 2 gap². gap in [0, 1).
+    u_i and v_i are unit vectors in d - 1 dimensions, the directions of b_i + noise a_i + cone e and b_i + noise a'_i +
+    cone e: b, a, a' Gaussian of expected squared length one, e one fixed unit vector. Without a cone they are uniform on
+    the sphere, without noise u_i = v_i; then the centroid distance is 2 gap and the true pairs' cosine 1 - 2 gap².
+    gap in [0, 1), cone and noise >= 0, d >= 3, n >= 2; ``ValueError`` otherwise.
     """
     check_number(gap, "gap", low=0, high=1, high_open=True)
     check_number(cone, "cone", low=0)
     check_number(noise, "noise", low=0)
-    check_integer(d, "d", low=3)
+    n, d = check_integer(n, "n", low=2), check_integer(d, "d", low=3)
     rng = np.random.default_rng(check_integer(seed, "seed", low=0))
-    draw = rng.standard_normal((2, check_integer(n, "n", low=2), d - 1)) / np.sqrt(d - 1)
-    u = geometry.normalize(torch.from_numpy(draw[0] + cone * np.eye(d - 1)[0]))
-    v = geometry.normalize(u + noise * torch.from_numpy(draw[1]))
+    shared, *own = torch.from_numpy(rng.standard_normal((3, n, d - 1)) / np.sqrt(d - 1))
+    axis = torch.eye(d - 1, dtype=torch.float64)[0]
+    u, v = (geometry.normalize(shared + noise * one + cone * axis) for one in own)
     side, width = torch.full((n, 1), gap, dtype=torch.float64), np.sqrt(1 - gap**2)
     return torch.cat([width * u, side], dim=1), torch.cat([width * v, -side], dim=1)
 
@@ -282,3 +283,33 @@ METRICS: Mapping[str, Callable[[Any, Any], Any]] = {
     "mean cosine (images)": lambda x, y: geometry.mean_cosine(x),
     "effective rank (images)": lambda x, y: geometry.effective_rank(x),
 }
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def plane(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray, float]:
+    """Both modalities on the first two principal components of the pooled cloud: (n, 2), (n, 2), share of the variance.
+
+    The signs are set so that the centroid of ``x`` lies left and the largest entry of each component is positive.
+    """
+    x, y = read_two(x, y, min_rows=2)
+    pooled = torch.cat([x, y])
+    _, sizes, axes = torch.linalg.svd(pooled - pooled.mean(dim=0), full_matrices=False)
+    axes = axes[:2] * torch.sign(axes[:2].gather(1, axes[:2].abs().argmax(dim=1, keepdim=True)))
+    one, other = ((z - pooled.mean(dim=0)) @ axes.T for z in (x, y))
+    if one[:, 0].mean() > other[:, 0].mean():
+        one[:, 0], other[:, 0] = -one[:, 0], -other[:, 0]
+    return one.numpy(), other.numpy(), float(sizes[:2].square().sum() / sizes.square().sum())
+
+
+def stranger_share(x: Any, y: Any) -> float:
+    """How often a stranger is more similar than the partner, over all (i, j != i), both directions; 1/2 is chance.
+
+    Ties count half. It sees pairs that match weakly, where recall at 1 is too strict to tell them from chance.
+    """
+    x, y = read_two(x, y, min_rows=2)
+    cosine = x @ y.T
+    own, n = cosine.diagonal(), len(x)
+    above = [(cosine > side).sum() + ((cosine == side).sum() - n) / 2 for side in (own[:, None], own[None, :])]
+    return float(sum(above)) / (2 * n * (n - 1))
