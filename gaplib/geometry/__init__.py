@@ -22,6 +22,7 @@ from gaplib.geometry.inputs import normalize
 from gaplib.geometry.report import GapReport, gap_report
 from gaplib.geometry.separability import linear_separability
 from gaplib.geometry.spread import cross_uniformity, effective_rank, mean_cosine, uniformity, wasserstein_uniformity
+from gaplib.geometry.subspaces import explained_variance, principal_angles
 
 __all__ = [
     "GapReport",
@@ -29,12 +30,14 @@ __all__ = [
     "centroid_distance",
     "cross_uniformity",
     "effective_rank",
+    "explained_variance",
     "gap_direction",
     "gap_report",
     "gap_vector",
     "linear_separability",
     "mean_cosine",
     "normalize",
+    "principal_angles",
     "relative_modality_gap",
     "relative_modality_gap_unhalved",
     "relative_modality_gap_with_diagonal",
