@@ -18,7 +18,14 @@ from torch.nn import functional as F
 from gaplib._validate import check_number
 from gaplib.pairs import PairedEmbeddings, working
 
-__all__ = ["alignment_loss", "clip_loss", "cross_uniformity_loss", "siglip_loss", "uniformity_loss"]
+__all__ = [
+    "alignment_loss",
+    "clip_loss",
+    "cross_uniformity_loss",
+    "inverse_square_alignment_loss",
+    "siglip_loss",
+    "uniformity_loss",
+]
 
 
 def clip_loss(pairs: PairedEmbeddings, logit_scale: Tensor | float) -> Tensor:
@@ -79,6 +86,28 @@ def alignment_loss(pairs: PairedEmbeddings) -> Tensor:
     # From the differences, not from the Gram matrix: 2 - 2 cos loses all digits where the pairs nearly coincide.
     difference = working(pairs.image) - working(pairs.text)
     return difference.square().sum(dim=1).mean().to(pairs.dtype)
+
+
+def inverse_square_alignment_loss(pairs: PairedEmbeddings) -> Tensor:
+    """(1/n) sum_i 1 / <x_i, y_i>², in [1, inf), the alignment loss as printed by Jiang et al. 2023 (Sec. 3).
+
+    Blind to the sign of the cosine: a pair that points apart is pushed to point exactly apart, where the loss is as low
+    as at perfect alignment. Singular at a cosine of 0, with a gradient that grows as 1 / |cos|³; nothing caps it, so
+    that what is trained is what was printed.
+
+    Raises:
+        ValueError: a pair that is orthogonal, or so nearly that the loss exceeds the range of its type.
+    """
+    cosine = (working(pairs.image) * working(pairs.text)).sum(dim=1)
+    loss = cosine.pow(-2).mean().to(pairs.dtype)
+    # NaN embeddings stay a NaN loss, as in every other loss: the training loop says where they came from.
+    if bool(loss.isinf()):
+        worst = int(cosine.detach().abs().argmin())
+        raise ValueError(
+            f"pairs: expected true pairs that are not orthogonal, got a cosine of {float(cosine[worst]):.3g} in pair "
+            f"{worst} (1/cos² is infinite)"
+        )
+    return loss
 
 
 def uniformity_loss(pairs: PairedEmbeddings, t: float = 2.0) -> Tensor:

@@ -22,6 +22,7 @@ from gaplib.temperature import POLICIES, check_tau, policy
 #: name of a regulariser -> function of the pairs
 TERMS: dict[str, Callable[[PairedEmbeddings], Tensor]] = {
     "alignment": losses.alignment_loss,
+    "inverse_square_alignment": losses.inverse_square_alignment_loss,
     "uniformity": losses.uniformity_loss,
     "cross_uniformity": losses.cross_uniformity_loss,
 }
@@ -165,15 +166,19 @@ class Objective(nn.Module):
 _RADFORD = "Radford et al. 2021, Learning Transferable Visual Models, Sec. 2.3 and 2.5"
 _ZHAI = "Zhai et al. 2023, Sigmoid Loss for Language Image Pre-Training, Sec. 3.2"
 _FAHIM = "Fahim et al. 2024, It's Not a Modality Gap, Sec. 4; tau as in their experiments"
+_WANG = "Wang & Isola 2020, alignment with alpha = 2, added to CLIP's loss"
+_JIANG = "Jiang et al. 2023, Sec. 3: L_Align as printed, weights 1, 0.5, 0"
 _CUA = {"uniformity": 1.0, "alignment": 1.0}
 _CUAXU = {**_CUA, "cross_uniformity": 1.0}
 
 _ROWS = (
-    #      name      contrastive  terms    temperature  tau   source
-    Method("clip",   "clip",      {},      "learnable", 0.07, _RADFORD),
-    Method("siglip", "siglip",    {},      "learnable", 0.10, _ZHAI),
-    Method("cua",    "clip",      _CUA,    "fixed",     0.01, _FAHIM),
-    Method("cuaxu",  "clip",      _CUAXU,  "fixed",     0.01, _FAHIM),
+    #      name                  contrastive  terms                               temperature  tau   source
+    Method("clip",               "clip",      {},                                 "learnable", 0.07, _RADFORD),
+    Method("siglip",             "siglip",    {},                                 "learnable", 0.10, _ZHAI),
+    Method("clip-align",         "clip",      {"alignment": 1.0},                 "learnable", 0.07, _WANG),
+    Method("clip-inverse-align", "clip",      {"inverse_square_alignment": 1.0},  "learnable", 0.07, _JIANG),
+    Method("cua",                "clip",      _CUA,                               "fixed",     0.01, _FAHIM),
+    Method("cuaxu",              "clip",      _CUAXU,                             "fixed",     0.01, _FAHIM),
 )  # fmt: skip
 METHODS: Mapping[str, Method] = MappingProxyType({row.name: row for row in _ROWS})
 

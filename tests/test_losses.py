@@ -283,3 +283,37 @@ def test_one_pair_alone():
     for loss in (losses.uniformity_loss, losses.cross_uniformity_loss):
         with pytest.raises(ValueError, match=r"^pairs: expected at least 2 pairs"):
             loss(pairs)
+
+
+# --- 1/cos² as printed ---
+
+
+def test_inverse_square_alignment_value_gradient_and_blindness():
+    x, y = unit(7, 5).requires_grad_(), unit(7, 5, seed=1)
+    loss = losses.inverse_square_alignment_loss(PairedEmbeddings(x, y, check=False))
+    by_hand = sum(1 / float(a.detach() @ b) ** 2 for a, b in zip(x, y, strict=True)) / 7
+    assert float(loss) == pytest.approx(by_hand, rel=1e-12)
+    loss.backward()
+    cosine = (x.detach() * y).sum(1, keepdim=True)
+    torch.testing.assert_close(x.grad, -2 / 7 * y / cosine**3)
+    flipped = losses.inverse_square_alignment_loss(PairedEmbeddings(x, -y, check=False))
+    assert float(flipped) == float(loss)
+    same = losses.inverse_square_alignment_loss(PairedEmbeddings(y, y))
+    assert float(same) == pytest.approx(1, abs=1e-12)
+
+
+def test_inverse_square_alignment_refuses_orthogonal_pairs_and_passes_nan_on():
+    eye = torch.eye(4, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"pairs: expected true pairs that are not orthogonal, got a cosine of 0"):
+        losses.inverse_square_alignment_loss(PairedEmbeddings(eye, eye.roll(1, 0)))
+    broken = PairedEmbeddings(eye * torch.nan, eye, check=False)
+    assert losses.inverse_square_alignment_loss(broken).isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_inverse_square_alignment_of_half_types_is_that_of_their_values(dtype):
+    x, y = unit(16, 4, dtype=dtype), unit(16, 4, seed=1, dtype=dtype)
+    loss = losses.inverse_square_alignment_loss(PairedEmbeddings(x, y))
+    exact = (x.double() * y.double()).sum(1).pow(-2).mean()
+    assert loss.dtype == dtype
+    assert float(loss) == pytest.approx(float(exact), rel=1e-2)

@@ -204,3 +204,16 @@ def test_steps_outside_the_run_are_refused(name):
     for step, total in ((-1, 10), (11, 10), (0, 0), (0.5, 10)):
         with pytest.raises(ValueError, match="step"):
             one.scale(step, total)
+
+
+def test_alignment_rows_equal_their_formulas_at_any_strength():
+    pairs = random_pairs(n=20)
+    x, y = pairs.image, pairs.text
+    clip, cosine = clip_by_hand(x, y, 0.07), (x * y).sum(1)
+    terms = {"clip-align": ("alignment", (2 - 2 * cosine).mean()),
+             "clip-inverse-align": ("inverse_square_alignment", (1 / cosine**2).mean())}  # fmt: skip
+    for name, (term, value) in terms.items():
+        for weight in (0, 0.5, 1):
+            built = method(name, weights={term: weight}).build().double()
+            assert built(pairs).item() == pytest.approx(float(clip + weight * value), rel=1e-6)
+        assert method(name).build().double()(pairs).item() == pytest.approx(float(clip + value), rel=1e-6)
