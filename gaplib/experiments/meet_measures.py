@@ -254,9 +254,9 @@ def toy_pairs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pairs of the parallel model, float64 (n, d): x_i = (sqrt(1 - gap²) u_i, gap), y_i = (sqrt(1 - gap²) v_i, -gap).
 
-    u_i and v_i are unit vectors in d - 1 dimensions, the directions of b_i + noise a_i + cone e and b_i + noise a'_i +
-    cone e: b, a, a' Gaussian of expected squared length one, e one fixed unit vector. Without a cone they are uniform on
-    the sphere, without noise u_i = v_i; then the centroid distance is 2 gap and the true pairs' cosine 1 - 2 gap².
+    u_i and v_i are unit vectors in d - 1 dimensions, the directions of b_i + noise a_i + cone e and b_i + noise a'_i
+    + cone e: b, a, a' Gaussian of expected squared length one, e a fixed unit vector. Without a cone they are uniform
+    on the sphere, without noise u_i = v_i; then the centroid distance is 2 gap and the true pairs' cosine 1 - 2 gap².
     gap in [0, 1), cone and noise >= 0, d >= 3, n >= 2; ``ValueError`` otherwise.
     """
     check_number(gap, "gap", low=0, high=1, high_open=True)
