@@ -38,7 +38,7 @@ PUBLISHED_NUMBERS = (
     *(f"C3.clip.{side}_{what}" for side in ("image", "text") for what in ("lean", "lean_ratio")),
     *(f"E1.clip.{side}.split_correlation" for side in ("image", "text")),
 )
-OPEN_CLIP = "ViT-S-32-alt"  # open_clip's smallest transformer pair
+OPEN_CLIP = "ViT-S-32-alt"  # a small pair of transformers
 
 
 # --- published, or stand-ins -----------------------------------------------------------------------------------------
