@@ -151,14 +151,16 @@ def test_the_projection_removes_a_gap_that_lies_outside_the_shared_space():
 
 
 def test_a_projection_that_has_nothing_to_share_says_so():
-    x, y = (geometry.normalize(torch.cat([z, torch.zeros(50, 2)], 1).roll(k, 1).double())
-            for k, z in ((0, torch.randn(50, 2)), (2, torch.randn(50, 2))))  # fmt: skip
+    clouds = np.random.default_rng(0).normal(size=(2, 50, 2))
+    x, y = (np.zeros((50, 4)) for _ in range(2))
+    x[:, :2], y[:, 2:] = clouds
+    x, y = (geometry.normalize(torch.tensor(z)) for z in (x, y))
     assert shared.projected((x, y), (x, y)) is None
     assert shared.frontier((x, y), (x, y)) == {}
     with pytest.raises(ValueError, match="tolerance"):
         shared.projected_between_halves(x, y, shared.split_halves(50), "cut", 1e-3)
     with pytest.raises(ValueError, match="dimension"):
-        shared.projected((x, y), (x[:, :3], y[:, :3]))
+        shared.projected(tilted(60, 80, 0), (x, y))
 
 
 def test_halves_are_fitted_and_tested_apart():

@@ -203,7 +203,7 @@ ROWS = (
         ),
         status="frozen",
         note="The released CLIP sample of 500 pairs is too small for the published tolerance once the fit is made on "
-        "other pairs than the test: half of it shares no direction to within a cosine of 0.999. There, cosines above 0.8 "
-        "are taken instead. Recall of the glyphs is at 10: at 1 it lies below the range that can show a change.",
+        "other pairs than the test: half of it shares no direction to within a cosine of 0.999. There, cosines above "
+        "0.8 are taken instead. Recall of the glyphs is at 10: at 1 it lies below the range that can show a change.",
     ),
 )
