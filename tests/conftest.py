@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -9,6 +10,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 _ours = "GAPLIB_TEST_CACHE" not in os.environ
 os.environ.setdefault("GAPLIB_TEST_CACHE", tempfile.mkdtemp(prefix="gaplib-tests-") if _ours else "")
 os.environ["GAPLIB_CACHE"] = os.environ["GAPLIB_TEST_CACHE"]
+# A shell's background job ignores Ctrl-C, and hands that down to the commands whose interruption is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("GAPLIB_BOOK", None)
 os.environ.pop("GAPLIB_RESULTS", None)
 
