@@ -32,7 +32,7 @@ from gaplib.towers import TwoTower, tiny_towers
 from gaplib.training import Run, RunConfig, cached_run
 
 # Chosen on dev, seeds 0 and 1: at tau = .02 there is a gap to close and recall at 10 is off its floor and its ceiling.
-TAU, STEPS, MORE_STEPS = 0.02, 200, 100
+TAU, STEPS, MORE_STEPS = 0.02, 250, 100
 TOP = 10
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 NOISE = 0.05  # per coordinate of a unit vector in 64 dimensions: four tenths of its length
