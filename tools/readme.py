@@ -92,7 +92,7 @@ def block(files: list[ResultsFile]) -> str:
     rows = distances(files)
     lines = []
     if rows:
-        alt = "Centroid distance of " + ", ".join(f"{label} {estimate}" for label, estimate in rows.items())
+        alt = "Centroid distance less its permutation floor: " + ", ".join(f"{label} {estimate}" for label, estimate in rows.items())
         lines += [f"![{alt}]({FIGURE})", ""]
     seeds = sorted({len(file.seeds) for file in files})
     commits = sorted({str(file.extra.get("commit", "unknown"))[:10] for file in files})
