@@ -100,6 +100,27 @@ def test_slope_of_an_exact_law():
         same.slope_per_doubling((8, 8), distances[:, :2])
 
 
+@pytest.mark.parametrize("opposite", [False, True])
+def test_side_view_shows_the_gap_at_full_length(opposite):
+    rng = np.random.default_rng(4)
+    x = geometry.normalize(torch.tensor(rng.normal((2, 1, 0), 1, (50, 3))))
+    y = -x if opposite else geometry.normalize(torch.tensor(rng.normal((0, 1, 2), 1, (60, 3))))
+    axes = same.side_view(x, y)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    gap = (x.mean(0) - y.mean(0)).numpy() @ axes
+    np.testing.assert_allclose(gap, [float(geometry.centroid_distance(x, y, paired=False)), 0, 0], atol=1e-12)
+    with pytest.raises(ValueError, match="3 dimensions"):
+        same.side_view(x[:, :2], y[:, :2])
+
+
+def test_frames_of_the_film_are_one_run():
+    short, long = (train(same.same(1, dim=3, steps=n, history_points=2), progress=False) for n in (2, 3))
+    again = train(same.same(1, dim=3, steps=3, history_points=4), progress=False)
+    at_two = next(row for row in again.history if row["step"] == 2)
+    assert short.history[-1]["centroid_distance"] == at_two["centroid_distance"]
+    assert long.metrics == again.metrics
+
+
 # --- the space -------------------------------------------------------------------------------------------------------
 
 

@@ -152,3 +152,30 @@ def mean_recall(x: Any, y: Any, k: int = 1, groups: Any = None) -> float:
     return float(
         np.mean([float(v) for v in retrieval(x, y, ks=(k,), image_groups=groups, text_groups=groups).values()])
     )
+
+
+def film(seed: int, device: str = "cpu") -> dict[int, Run]:
+    """One run in three dimensions, stopped at each of ``FRAMES``: step -> run. Each is the start of the next."""
+    last = same(seed, dim=3, lr=3e-3, history_points=2)
+    configs = {step: replace(last, steps=step) if step else before(last) for step in FRAMES}
+    return {step: cached_run(config, device=device) for step, config in configs.items()}
+
+
+def side_view(x: Any, y: Any) -> np.ndarray:
+    """Orthonormal axes (3, 3), one a column, from which two clouds on the sphere are best seen apart.
+
+    The first runs along the gap, the second towards the pooled centroid as far as it is orthogonal to that, the third
+    towards the onlooker. ``ValueError`` for clouds that are not in three dimensions, or without a gap.
+    """
+    x, y = torch.as_tensor(x).double(), torch.as_tensor(y).double()
+    if x.shape[1:] != (3,) or y.shape[1:] != (3,):
+        raise ValueError(f"x, y: expected points in 3 dimensions, got shapes {tuple(x.shape)} and {tuple(y.shape)}")
+    across = geometry.gap_direction(x, y, paired=False)
+    middle = (x.mean(dim=0) + y.mean(dim=0)) / 2
+    up = middle - (middle @ across) * across
+    if up.norm() < 1e-6:  # the centroids lie opposite: any direction across will do
+        up = torch.linalg.qr(torch.stack([across, torch.eye(3, dtype=torch.float64)[across.abs().argmin()]], 1))[0][
+            :, 1
+        ]
+    up = up / up.norm()
+    return torch.stack([across, up, torch.linalg.cross(across, up)], dim=1).numpy()

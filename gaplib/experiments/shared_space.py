@@ -83,12 +83,17 @@ def angles(x: Any, y: Any, variance: float = 0.99) -> dict[str, float]:
 
 
 def projected(
-    fit: Sequence[Any], test: Sequence[Any], tolerance: float = TOLERANCES[0], k: int = 1, groups: Any = None
+    fit: Sequence[Any],
+    test: Sequence[Any],
+    tolerance: float = TOLERANCES[0],
+    k: int = 1,
+    groups: Any = None,
+    probe: bool = False,
 ) -> dict[str, float] | None:
     """The shared-space projection fitted on one pair of clouds and applied to another; None where nothing is shared.
 
-    dims (of the shared space), and before and after it: centre angle (degrees), centroid distance, separability (C = 1)
-    and recall at k; cut, the relative cut of the angle, and recall_change.
+    dims (of the shared space), and before and after it: centre angle (degrees), centroid distance, recall at k,
+    and with ``probe`` separability (C = 1); cut, the relative cut of the angle, and recall_change.
     """
     try:
         treatment = fit_shared_space(*fit, tolerance=tolerance)
@@ -102,7 +107,8 @@ def projected(
     for name, (u, v) in {"before": (x, y), "after": (a, b)}.items():
         out[f"angle_{name}"] = centre_angle(u, v)
         out[f"distance_{name}"] = float(geometry.centroid_distance(u, v))
-        out[f"separability_{name}"] = float(geometry.linear_separability(u, v))
+        if probe:
+            out[f"separability_{name}"] = float(geometry.linear_separability(u, v))
         out[f"recall_{name}"] = mean_recall(u, v, k, groups)
     out["cut"] = 1 - out["angle_after"] / out["angle_before"]
     out["recall_change"] = out["recall_after"] - out["recall_before"]
