@@ -92,7 +92,8 @@ def block(files: list[ResultsFile]) -> str:
     rows = distances(files)
     lines = []
     if rows:
-        alt = "Centroid distance less its permutation floor: " + ", ".join(f"{label} {estimate}" for label, estimate in rows.items())
+        measured = ", ".join(f"{label} {estimate}" for label, estimate in rows.items())
+        alt = f"Centroid distance less its permutation floor: {measured}"
         lines += [f"![{alt}]({FIGURE})", ""]
     seeds = sorted({len(file.seeds) for file in files})
     commits = sorted({str(file.extra.get("commit", "unknown"))[:10] for file in files})
