@@ -105,6 +105,21 @@ def test_flattened_embeddings_are_the_toy_s_own():
     assert float(u[:, -1].abs().max()) < 1e-12
 
 
+def test_dealt_heights_are_the_same_heights_elsewhere():
+    x, y = toy_pairs(60, 6, gap=0.4)
+    tilted = torch.zeros(6, dtype=torch.float64)
+    tilted[0] = 0.5
+    x = geometry.normalize(x + tilted)  # heights that differ from pair to pair
+    g = geometry.gap_direction(x, y)
+    u, v = chapter.flattened(x, y)
+    a, b = chapter.heights_dealt(x, y)
+    for before, after, direction in ((x, a, u), (y, b, v)):
+        torch.testing.assert_close(after.norm(dim=1), torch.ones(60, dtype=torch.float64))
+        torch.testing.assert_close((after @ g).sort().values, (before @ g).sort().values)
+        assert not torch.allclose(after @ g, before @ g)
+        torch.testing.assert_close(geometry.normalize(after - torch.outer(after @ g, g)), direction)
+
+
 def test_batch_matchings_carry_the_shift_experiment_s_loss(toy):
     x, y = toy_pairs(100, 6, gap=0.3, noise=1.0)
     u, v = x[:, :-1] / math.sqrt(0.91), y[:, :-1] / math.sqrt(0.91)
@@ -188,6 +203,11 @@ def test_rate_ratio_tells_exponential_from_logarithmic():
     assert expected < 0.7
     late = slow.time >= 500
     assert np.corrcoef(slow.time[late], slow.log_gamma[late])[0, 1] ** 2 > 0.98  # what the claim's note warns of
+
+
+def test_fitted_slope_of_a_power_of_the_logarithm():
+    flow = synthetic(lambda t: -2 * np.log(np.log(np.maximum(t, 2))))
+    assert chapter.fitted_slope(flow, 10, 1e3) == pytest.approx(-2)
 
 
 def test_drift_is_relative_to_the_quantity_itself():
@@ -277,6 +297,8 @@ def test_the_parallel_model_fits_itself():
     fit = causes.parallel_fit(x, y)
     assert fit["gap_share"] == pytest.approx(1 / float(geometry.alignment(x, y)), rel=0.05)
     assert fit["cone"] > 0.2
+    both = causes.mean_fit([(x, y), toy_pairs(3000, 24, gap=0.5)])
+    assert both["gap_share"] == pytest.approx((fit["gap_share"] + 1) / 2)
     # Turned towards images: heights .5 + t against .5 - t.
     centre = torch.zeros(24, dtype=torch.float64)
     centre[-1] = 0.3
@@ -298,12 +320,7 @@ def test_pair_differences_and_slopes():
 TINY = {"steps": 2, "batch_size": 16, "dim": 8, "eval_pairs": 24, "history_points": 2}
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GAPLIB_CACHE", str(tmp_path))
-
-
-def test_runs_and_their_measures(cache):
+def test_runs_and_their_measures():
     one = causes.at_scale(50, 3, **TINY)
     assert (one.tau, one.learn_tau, one.seed, one.steps) == (0.02, False, 3, 2)
     assert causes.config(5).steps == causes.STEPS

@@ -23,6 +23,11 @@ from gaplib.pairs import PairedEmbeddings
 
 SCALES = (100, 50, 30, 20, 10, 1)  # logit scales of the published shift experiment
 BATCH = 50  # and its batch size
+#: Results of the published embeddings that the prose names; without those embeddings they read "not measured here".
+PUBLISHED_NUMBERS = (
+    *(f"L7.scale100.{name}" for name in ("rise", "best_shift", "best_gap", "parallel_gap", "dealt_gap")),
+    *("L7.scale1.rise", "L7.scale30.best_gap", "L7.parallel.constant", "L7.parallel.s_star"),
+)
 START = {"gamma": 0.5, "beta": 1 / 0.07}  # where the flows begin: a gap of at least one, CLIP's first temperature
 
 
@@ -100,6 +105,17 @@ def flattened(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(geometry.normalize(z - torch.outer(z @ g, g)) for z in (x, y))
 
 
+def heights_dealt(x: Any, y: Any, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same u, v and the same heights along the gap, but each modality's heights dealt to other pairs at random."""
+    g = geometry.gap_direction(x, y)
+    generator = torch.Generator().manual_seed(seed)
+    dealt = []
+    for z, direction in zip((x, y), flattened(x, y), strict=True):
+        height = (z @ g)[torch.randperm(len(z), generator=generator), None]
+        dealt.append((1 - height**2).sqrt() * direction + height * g)
+    return tuple(dealt)
+
+
 def batch_matchings(u: torch.Tensor, v: torch.Tensor, size: int = BATCH, seed: int = 0) -> list[Matching]:
     """Matchings of disjoint random batches: the loss of the shift experiment as a function of s."""
     order = torch.randperm(len(u), generator=torch.Generator().manual_seed(seed))
@@ -152,6 +168,12 @@ def at(flow: Flow, time: float) -> float:
     """log gamma at ``time``, interpolated in log time."""
     time = check_number(time, "time", low=flow.time[0], high=flow.time[-1])
     return float(np.interp(np.log(time), np.log(flow.time), flow.log_gamma))
+
+
+def fitted_slope(flow: Flow, low: float, high: float) -> float:
+    """Slope of log gamma against log log t, fitted between the times ``low`` > 1 and ``high``; -2 in the long run."""
+    seen = (flow.time >= low) & (flow.time <= high)
+    return float(np.polyfit(np.log(np.log(flow.time[seen])), flow.log_gamma[seen], 1)[0])
 
 
 def rate_ratio(flow: Flow) -> float:
