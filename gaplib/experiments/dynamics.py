@@ -25,7 +25,7 @@ SCALES = (100, 50, 30, 20, 10, 1)  # logit scales of the published shift experim
 BATCH = 50  # and its batch size
 #: Results of the published embeddings that the prose names; without those embeddings they read "not measured here".
 PUBLISHED_NUMBERS = (
-    *(f"L7.scale100.{name}" for name in ("rise", "best_shift", "best_gap", "parallel_gap", "dealt_gap")),
+    *(f"L7.scale100.{name}" for name in ("rise", "best_shift", "best_gap", "parallel_gap")),
     *("L7.scale1.rise", "L7.scale30.best_gap", "L7.parallel.constant", "L7.parallel.s_star"),
 )
 START = {"gamma": 0.5, "beta": 1 / 0.07}  # where the flows begin: a gap of at least one, CLIP's first temperature
