@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import normalize
 
 from gaplib._validate import as_float64, check_matrix, check_number, check_pair, check_unit_rows
+from gaplib.geometry.subspaces import leading_directions
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def fit_orthogonal_shift(x, y) -> PostHoc:
     """
     x, y = _both(x, y)
     gap = y.mean(0) - x.mean(0)
-    basis = _leading(torch.cat([x - x.mean(0), y - y.mean(0)]), 0.99)
+    basis = leading_directions(torch.cat([x - x.mean(0), y - y.mean(0)]), 0.99)
     return PostHoc("orthogonal shift", (), (Stage(gap - basis @ (basis.T @ gap)),))
 
 
@@ -104,10 +105,9 @@ def fit_shared_space(x, y, variance: float = 0.99, tolerance: float = 1e-3) -> P
     Raises:
         ValueError: if the subspaces share no direction at that tolerance.
     """
-    variance = float(check_number(variance, "variance", low=0, high=1, low_open=True))
     tolerance = float(check_number(tolerance, "tolerance", low=0, high=1))
     x, y = _both(x, y)
-    bx, by = _leading(x, variance), _leading(y, variance)
+    bx, by = leading_directions(x, variance), leading_directions(y, variance)
     left, cosines, _ = torch.linalg.svd(bx.T @ by)
     shared = bx @ left[:, : len(cosines)][:, cosines > 1 - tolerance]
     if shared.shape[1] == 0:
@@ -138,10 +138,3 @@ def fit_trace_matched(x, y) -> PostHoc:
     # mean_x + s (y - mean_y) as one shift and one scaling.
     first = Stage(mean_y - mean_x / scale, scale * torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
     return PostHoc("trace-matched", (), (first, Stage(first(y, "y").mean(0) - mean_x)))
-
-
-def _leading(z: torch.Tensor, share: float) -> torch.Tensor:
-    """Orthonormal columns: the right singular vectors that hold ``share`` of the squared singular values."""
-    _, s, v = torch.linalg.svd(z, full_matrices=False)
-    energy = s.square().cumsum(0) / s.square().sum()
-    return v[: int((energy < share).sum()) + 1].T
