@@ -77,11 +77,11 @@ def ledger(joint) -> Ledger:
 
 #: what the label is -> a function of the common part c, the text's own a, the image's own b, each 0 or 1
 TEXTBOOK: dict[str, Callable[[int, int, int], int]] = {
-    "what both know: c": lambda c, a, b: c,
-    "and what the text knows: (c, a)": lambda c, a, b: 2 * c + a,
-    "and what each knows: (c, a, b)": lambda c, a, b: 4 * c + 2 * a + b,
-    "only what each knows: (a, b)": lambda c, a, b: 2 * a + b,
-    "whether they agree: a = b": lambda c, a, b: int(a == b),
+    "c": lambda c, a, b: c,
+    "(c, a)": lambda c, a, b: 2 * c + a,
+    "(c, a, b)": lambda c, a, b: 4 * c + 2 * a + b,
+    "(a, b)": lambda c, a, b: 2 * a + b,
+    "whether a = b": lambda c, a, b: int(a == b),
 }
 
 
