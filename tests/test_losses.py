@@ -292,7 +292,7 @@ def test_inverse_square_alignment_value_gradient_and_blindness():
     x, y = unit(7, 5).requires_grad_(), unit(7, 5, seed=1)
     loss = losses.inverse_square_alignment_loss(PairedEmbeddings(x, y, check=False))
     by_hand = sum(1 / float(a.detach() @ b) ** 2 for a, b in zip(x, y, strict=True)) / 7
-    assert float(loss) == pytest.approx(by_hand, rel=1e-12)
+    assert loss.item() == pytest.approx(by_hand, rel=1e-12)
     loss.backward()
     cosine = (x.detach() * y).sum(1, keepdim=True)
     torch.testing.assert_close(x.grad, -2 / 7 * y / cosine**3)
