@@ -8,6 +8,7 @@ after every optimizer step.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from gaplib._validate import check_choice, check_integer, check_number
 MAX_SCALE = 100.0  # the usual ceiling of CLIP training: tau = .01
 
 
-class Temperature(nn.Module):
+class Temperature(nn.Module, ABC):
     """What every policy has in common; subclasses say what ``_scale`` is."""
 
     #: factor on the learning rate of the policy's own parameters
@@ -28,8 +29,9 @@ class Temperature(nn.Module):
         total_steps = check_integer(total_steps, "total_steps", low=1)
         return self._scale(check_integer(step, "step", low=0, high=total_steps), total_steps)
 
+    @abstractmethod
     def _scale(self, step: int, total_steps: int) -> Tensor:
-        raise NotImplementedError
+        """The scale at a checked step."""
 
     def after_step(self) -> None:
         """Bring the parameters back into their range; nothing to do for most policies."""
