@@ -297,7 +297,7 @@ def test_inverse_square_alignment_value_gradient_and_blindness():
     cosine = (x.detach() * y).sum(1, keepdim=True)
     torch.testing.assert_close(x.grad, -2 / 7 * y / cosine**3)
     flipped = losses.inverse_square_alignment_loss(PairedEmbeddings(x, -y, check=False))
-    assert float(flipped) == float(loss)
+    assert flipped.item() == loss.item()
     same = losses.inverse_square_alignment_loss(PairedEmbeddings(y, y))
     assert float(same) == pytest.approx(1, abs=1e-12)
 

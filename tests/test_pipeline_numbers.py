@@ -83,6 +83,12 @@ def test_allow_list_holds_and_is_kept_short(tmp_path):
         lint_numbers.lint([page], allowed)
 
 
+def test_a_block_that_a_tool_writes_is_left_alone():
+    page = "Typed: 0.25.\n<!-- headline:begin -->\n| a | 0.5 |\n<!-- headline:end -->\nTyped again: 0.75.\n"
+    assert [(found.line, found.number) for found in lint_numbers.findings(page)] == [(1, "0.25"), (5, "0.75")]
+    assert lint_numbers.findings("<!-- headline:begin --> 0.5")  # a block without an end hides nothing
+
+
 def test_command_line(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("It is 0.5.\n")

@@ -38,6 +38,8 @@ NOT_PROSE = {
     "mermaid",
     "toctree",
 }
+# A block that a tool writes from results, and that a test holds against them (tools/readme.py).
+WRITTEN = re.compile(r"<!-- (\w+):begin -->.*?<!-- \1:end -->", re.DOTALL)
 FENCE = re.compile(r"^\s*(`{3,}|~{3,}|:{3,})\s*(\{([\w:-]+)\})?(.*)$")
 
 
@@ -68,7 +70,8 @@ def findings(text: str, place: str = "") -> list[Finding]:
 
 
 def _without_code(text: str) -> str:
-    """Blank out code blocks, comments, front matter and directive options; line numbers stay."""
+    """Blank out code blocks, comments, tools' blocks, front matter and directive options; line numbers stay."""
+    text = WRITTEN.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     text = re.sub(r"<!--.*?-->", lambda match: re.sub(r"[^\n]", " ", match[0]), text, flags=re.DOTALL)
     text = re.sub(r"\A---\n.*?\n---\n", lambda match: re.sub(r"[^\n]", " ", match[0]), text, flags=re.DOTALL)
     text = re.sub(r"\$\$.*?\$\$", lambda match: re.sub(r"[^\n]", " ", match[0]), text, flags=re.DOTALL)
