@@ -9,6 +9,7 @@ from typing import Any
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.methods import Method, method
 from gaplib.pairing import Pairing
+from gaplib.temperature import POLICIES
 
 DATA = ("glyphs",)
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -22,6 +23,7 @@ class RunConfig:
 
     method, tau, learn_tau, weights   a name of ``gaplib.methods.METHODS`` and what to change of it; None keeps the
                                       method's own. ``learn_tau`` makes the temperature learnable (True), fixed (False)
+    temperature                       any other policy of ``gaplib.temperature.POLICIES``, in place of ``learn_tau``
     data, image_size, dim             the glyphs, side of an image in pixels, dimension of the embeddings (>= 2)
     batch_size, steps                 pairs a step (>= 2), optimizer steps (>= 1)
     lr, weight_decay, optimizer, warmup, schedule
@@ -46,6 +48,7 @@ class RunConfig:
     tau: float | None = None
     learn_tau: bool | None = None
     weights: Mapping[str, float] | None = field(default=None, hash=False)
+    temperature: str | None = None
     data: str = "glyphs"
     image_size: int = 24
     dim: int = 64
@@ -70,6 +73,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.learn_tau not in (None, True, False):
             raise ValueError(f"learn_tau: expected None, True or False, got {self.learn_tau!r}")
+        if self.temperature is not None:
+            check_choice(self.temperature, "temperature", POLICIES)
+            if self.learn_tau is not None:
+                raise ValueError(f"temperature: expected None where learn_tau is given, got {self.temperature!r}")
         check_choice(self.data, "data", DATA)
         check_choice(self.optimizer, "optimizer", OPTIMIZERS)
         check_choice(self.schedule, "schedule", SCHEDULES)
@@ -99,14 +106,15 @@ class RunConfig:
 
     def configured_method(self) -> Method:
         """The row of the table of methods, with this configuration's changes."""
-        policy = None if self.learn_tau is None else ("learnable" if self.learn_tau else "fixed")
+        policy = self.temperature if self.learn_tau is None else ("learnable" if self.learn_tau else "fixed")
         return method(self.method, self.tau, self.weights, policy)
 
     def resolved(self) -> RunConfig:
         """The same run with the method's defaults written out, so that equal runs compare equal."""
         row = self.configured_method()
         policy = {"learnable": True, "fixed": False}.get(row.temperature)
-        return replace(self, tau=row.tau, learn_tau=policy, weights=dict(row.terms))
+        other = row.temperature if policy is None else None
+        return replace(self, tau=row.tau, learn_tau=policy, temperature=other, weights=dict(row.terms))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -61,11 +63,7 @@ class Learnable(Temperature):
     def __init__(self, tau: float, max_scale: float = MAX_SCALE):
         super().__init__()
         self.max_scale = float(check_number(max_scale, "max_scale", low=0, low_open=True))
-        tau = check_tau(tau)
-        if 1.0 / tau > self.max_scale * (1 + 1e-9):
-            raise ValueError(
-                f"tau: expected at least {1 / self.max_scale:g} (1 / max_scale) to start from, got {tau:g}"
-            )
+        tau = _check_start(tau, self.max_scale)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(tau)))
 
     def _scale(self, step: int, total_steps: int) -> Tensor:
@@ -78,8 +76,91 @@ class Learnable(Temperature):
         return f"max_scale={self.max_scale:g}"
 
 
+class SlowLearnable(Learnable):
+    """``Learnable`` with a tenth of the learning rate: SLRT, x0.1 (Yaras et al. 2024, Sec. 4)."""
+
+    learning_rate_factor = 0.1
+
+
+class ScaledExponential(Learnable):
+    """``scale = exp(nu / s)`` with s > 1: reparameterisation TR (Yaras et al. 2024, Sec. 4 and App. C); s = 2 is ours.
+
+    Under gradient flow this is ``Learnable`` with the temperature's rate times 1 / s²; an optimizer such as Adam, which
+    normalises the gradient, makes it 1 / s.
+    """
+
+    def __init__(self, tau: float, s: float = 2.0, max_scale: float = MAX_SCALE):
+        super().__init__(tau, max_scale)
+        self.s = float(check_number(s, "s", low=0, low_open=True))
+        self.log_scale.data.mul_(self.s)  # holds nu
+
+    def _scale(self, step: int, total_steps: int) -> Tensor:
+        return (self.log_scale / self.s).exp()
+
+    def after_step(self) -> None:
+        self.log_scale.data.clamp_(max=self.s * math.log(self.max_scale))
+
+    def extra_repr(self) -> str:
+        return f"s={self.s:g}, max_scale={self.max_scale:g}"
+
+
+class Softplus(Temperature):
+    """``scale = log(1 + exp(nu))``, held at or under ``max_scale`` (TR; Yaras et al. 2024, Sec. 4 and App. C)."""
+
+    def __init__(self, tau: float, max_scale: float = MAX_SCALE):
+        super().__init__()
+        self.max_scale = float(check_number(max_scale, "max_scale", low=0, low_open=True))
+        self.nu = nn.Parameter(torch.tensor(_inverse_softplus(1.0 / _check_start(tau, self.max_scale))))
+
+    def _scale(self, step: int, total_steps: int) -> Tensor:
+        return nn.functional.softplus(self.nu)
+
+    def after_step(self) -> None:
+        self.nu.data.clamp_(max=_inverse_softplus(self.max_scale))
+
+    def extra_repr(self) -> str:
+        return f"max_scale={self.max_scale:g}"
+
+
+class LinearSchedule(Temperature):
+    """tau rises linearly from ``tau`` to ``ratio * tau`` over training: TS (Yaras et al. 2024, Sec. 4; S0 to S3 are
+    0.01 times 2, 3, 4, 5). It has no parameter."""
+
+    def __init__(self, tau: float, ratio: float):
+        super().__init__()
+        self.tau = check_tau(tau)
+        self.ratio = float(check_number(ratio, "ratio", low=0, low_open=True))
+
+    def _scale(self, step: int, total_steps: int) -> Tensor:
+        tau = self.tau * (1.0 + (self.ratio - 1.0) * step / total_steps)
+        return torch.tensor(1.0 / tau, dtype=torch.float64)
+
+    def extra_repr(self) -> str:
+        return f"tau={self.tau:g}, ratio={self.ratio:g}"
+
+
+def _check_start(tau: float, max_scale: float) -> float:
+    """``tau`` if it is a temperature that a policy with this ceiling can start from."""
+    tau = check_tau(tau)
+    if 1.0 / tau > max_scale * (1 + 1e-9):
+        raise ValueError(f"tau: expected at least {1 / max_scale:g} (1 / max_scale) to start from, got {tau:g}")
+    return tau
+
+
+def _inverse_softplus(scale: float) -> float:
+    """nu with log(1 + exp(nu)) = scale > 0; for a large scale the two are equal to the last bit."""
+    return scale + math.log(-math.expm1(-scale))
+
+
 #: name -> policy; each is built from one number, the temperature it starts from.
-POLICIES: dict[str, type[Temperature]] = {"fixed": Fixed, "learnable": Learnable}
+POLICIES: dict[str, Callable[[float], Temperature]] = {
+    "fixed": Fixed,
+    "learnable": Learnable,
+    "learnable-slow": SlowLearnable,
+    "softplus": Softplus,
+    "scaled-exp": ScaledExponential,
+    **{f"linear-x{ratio}": partial(LinearSchedule, ratio=ratio) for ratio in (2, 3, 4, 5)},
+}
 
 
 def policy(name: str, tau: float) -> Temperature:
