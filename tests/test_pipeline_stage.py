@@ -1,11 +1,14 @@
-"""Staging: what a page shows of an executed notebook, and what it does not."""
+"""Staging: what a page shows of an executed notebook, and what it does not; and how the rendered site is slimmed."""
 
+import io
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
-from tools import stage
+from tools import build_site, stage
 
 FIXTURES = Path(__file__).parent / "fixtures" / "notebooks"
 FACTS = {
@@ -113,3 +116,73 @@ def test_refused_notebook_is_never_staged_and_the_older_tree_stays(project):
     with pytest.raises(ValueError, match="error: cell 2: error ZeroDivisionError"):
         stage.stage([FIXTURES / "error.ipynb"], project / "_build", project)
     assert older.read_text() == "older"
+
+
+def png_of(pixels):
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, format="png")
+    return written.getvalue()
+
+
+def pixels_of(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)
+
+
+@pytest.fixture
+def drawing():
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(4, 3))
+    axes = fig.subplots()
+    axes.plot([0, 1, 2], [0, 1, 0], marker="o", label="text with edges")
+    axes.legend()
+    written = io.BytesIO()
+    fig.savefig(written, format="png", dpi=200)
+    return written.getvalue()
+
+
+def test_drawing_gets_small_and_looks_the_same(drawing):
+    small = build_site.smaller(drawing)
+    assert len(small) < len(drawing) / 1.5
+    moved = np.abs(pixels_of(small) - pixels_of(drawing)).max(axis=-1)
+    assert (moved > 16).mean() < 0.002
+    assert (pixels_of(small)[0, 0] == 255).all()  # the page's colour exactly: no visible frame around a figure
+
+
+def test_picture_of_few_colours_keeps_every_pixel():
+    rng = np.random.default_rng(0)
+    png = png_of(rng.integers(0, 256, (200, 3), dtype=np.uint8)[rng.integers(0, 200, (40, 50))])
+    assert (pixels_of(build_site.smaller(png)) == pixels_of(png)).all()
+
+
+def test_smooth_colours_and_transparency_are_left_alone(drawing):
+    rows, columns = np.mgrid[0:256, 0:256].astype(np.uint8)
+    smooth = png_of(np.stack([rows, columns, 255 - rows], axis=-1))
+    assert build_site.smaller(smooth) == smooth
+    clear = png_of(
+        np.concatenate([pixels_of(drawing).astype(np.uint8), np.full((600, 800, 1), 100, np.uint8)], axis=-1)
+    )
+    assert build_site.smaller(clear) == clear
+
+
+def test_slim_site_offers_source_notebooks(good, drawing, project):
+    html = project / "html"
+    for folder in ("_sources/notebooks", "_static", "_images", "notebooks"):
+        (html / folder).mkdir(parents=True)
+    (project / "notebooks").mkdir()
+    nbformat.write(good, html / "_sources" / "notebooks" / "01_good.ipynb")
+    nbformat.write(good, html / "_sources" / "notebooks" / "99_elsewhere.ipynb")
+    (project / "notebooks" / "01_good.ipynb").write_text("the source")
+    (html / "notebooks" / "01_good.html").write_text("page")
+    (html / "_static" / "style.css.map").write_text("{}")
+    (html / "_static" / "style.css").write_text("p {}")
+    (html / "_images" / "a.png").write_bytes(drawing)
+    build_site.slim(html, project)
+    assert (html / "_sources" / "notebooks" / "01_good.ipynb").read_text() == "the source"
+    stripped = nbformat.read(html / "_sources" / "notebooks" / "99_elsewhere.ipynb", as_version=4)
+    assert [cell.source for cell in stripped.cells] == [cell.source for cell in good.cells]
+    assert not any(cell.get("outputs") for cell in stripped.cells)
+    assert [path.name for path in (html / "_static").iterdir()] == ["style.css"]
+    sizes = build_site.sizes(html)
+    assert sizes["figures"] == len(build_site.smaller(drawing)) < len(drawing)
+    assert (sizes["pages"], sizes["theme and scripts"]) == (4, 4)

@@ -180,6 +180,13 @@ def test_keyboard_reaches_the_text_first(base, browser):
         context.close()
 
 
+def test_downloads_are_the_source_notebooks(base):
+    """Executed ones would carry every figure a second time, in both themes."""
+    for name in PAGES:
+        if name.startswith("notebooks/"):
+            assert (SITE / "_sources" / f"{name}.ipynb").read_bytes() == (ROOT / f"{name}.ipynb").read_bytes(), name
+
+
 def test_size():
     need(SITE.exists(), "no built book")
     total = sum(file.stat().st_size for file in SITE.rglob("*") if file.is_file())
