@@ -28,6 +28,8 @@ class PairedEmbeddings:
         groups: (n,) whole numbers, keyword only: items with equal ids are the right answer to each other, so that a
             contrastive loss must not push them apart (:func:`~gaplib.losses.clip_loss` spreads its target over them).
             None: every item is alone.
+        caption_similarity: (n, n) in [0, 1], keyword only: how alike the captions of pairs i and j are, for
+            :func:`~gaplib.losses.intra_modality_separation_loss`. Any float type; no gradient flows into it.
         check: ``False`` leaves out the tests that look at the values (finite, unit norm), for a training loop whose
             towers normalise anyway. Shapes and types are always tested.
 
@@ -50,6 +52,7 @@ class PairedEmbeddings:
     image_private_view: torch.Tensor | None = None
     text_private_view: torch.Tensor | None = None
     groups: torch.Tensor | None = field(default=None, kw_only=True)
+    caption_similarity: torch.Tensor | None = field(default=None, kw_only=True)
     _grams: dict = field(default_factory=dict, init=False)
     check: InitVar[bool] = field(default=True, kw_only=True)
 
@@ -68,10 +71,12 @@ class PairedEmbeddings:
                 check_pair(self.image_private, getattr(self, private), ("image_private", private))
         if self.groups is not None:
             object.__setattr__(self, "groups", self._checked_groups())
+        if self.caption_similarity is not None:
+            object.__setattr__(self, "caption_similarity", self._checked_similarity(check))
 
     @classmethod
     def _names(cls) -> list[str]:
-        return [f.name for f in fields(cls) if f.init and f.name != "groups"]
+        return [f.name for f in fields(cls) if f.init and f.name not in ("groups", "caption_similarity")]
 
     def _checked_groups(self) -> torch.Tensor:
         try:
@@ -83,6 +88,16 @@ class PairedEmbeddings:
                 f"groups: expected {self.n} whole numbers, got {groups.dtype} of shape {tuple(groups.shape)}"
             )
         return groups.to(self.image.device)
+
+    def _checked_similarity(self, check: bool) -> torch.Tensor:
+        name = "caption_similarity"
+        similarity = check_matrix(self.caption_similarity, name, finite=check).detach()
+        if similarity.shape != (self.n, self.n):
+            raise ValueError(f"{name}: expected shape ({self.n}, {self.n}), got {tuple(similarity.shape)}")
+        if check and not bool(((similarity >= 0) & (similarity <= 1)).all()):
+            low, high = (float(z) for z in similarity.aminmax())
+            raise ValueError(f"{name}: expected values in [0, 1], got {low:.4g} to {high:.4g}")
+        return similarity.to(self.image.device, working(self.image).dtype)
 
     def _check_fits(self, matrix: torch.Tensor, name: str) -> None:
         """Raise ``ValueError`` unless ``matrix`` goes with ``image``."""
@@ -98,7 +113,7 @@ class PairedEmbeddings:
             )
 
     def __repr__(self) -> str:
-        names = [*self._names(), "groups"]
+        names = [*self._names(), "groups", "caption_similarity"]
         given = ", ".join(name for name in names if getattr(self, name) is not None)
         return f"PairedEmbeddings(n={self.n}, dim={self.dim}, dtype={self.dtype}, given: {given})"
 
@@ -117,7 +132,23 @@ class PairedEmbeddings:
         """Float type of the embeddings, and of the losses' results."""
         return self.image.dtype
 
-    def _gram(self, a: str, b: str) -> torch.Tensor:
+    @property
+    def device(self) -> torch.device:
+        """Device of the embeddings."""
+        return self.image.device
+
+    def needed(self, who: str, *names: str) -> tuple[torch.Tensor, ...]:
+        """The matrices called ``names``; ``ValueError`` naming the first that is missing and ``who`` needs it."""
+        for name in names:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}: expected a matrix, which {who} needs, got None (pairs brought: {self!r})")
+        return tuple(getattr(self, name) for name in names)
+
+    def gram(self, a: str, b: str) -> torch.Tensor:
+        """(n, n) inner products of the rows of two matrices by name, such as ``gram("image", "image_view")``; shared.
+
+        In float32 for half types. A caller asks for what is there (:meth:`needed`).
+        """
         # A matrix made under no_grad has no graph: it must not serve a later call that needs one.
         key = (a, b, torch.is_grad_enabled())
         if key not in self._grams:
@@ -129,14 +160,14 @@ class PairedEmbeddings:
     @property
     def image_image(self) -> torch.Tensor:
         """(n, n) inner products of the images."""
-        return self._gram("image", "image")
+        return self.gram("image", "image")
 
     @property
     def text_text(self) -> torch.Tensor:
         """(n, n) inner products of the texts."""
-        return self._gram("text", "text")
+        return self.gram("text", "text")
 
     @property
     def image_text(self) -> torch.Tensor:
         """(n, n) inner products, ``[i, j]`` of image i and text j: the diagonal holds the true pairs."""
-        return self._gram("image", "text")
+        return self.gram("image", "text")

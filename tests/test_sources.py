@@ -67,7 +67,7 @@ def test_closure_is_what_python_loads(monkeypatch):
         del sys.modules[name]
     found = {str(file) for file in _sources.closure("gaplib.training")}
     assert files <= found
-    assert str(_sources.ROOT / "gaplib" / "losses.py") in files
+    assert str(_sources.ROOT / "gaplib" / "losses" / "__init__.py") in files
     assert not any("plots" in file or "claims" in file for file in found)
 
 
