@@ -1,0 +1,1 @@
+"""A fusion model of tutorial size after ALBEF, and three tasks on glyphs whose answers are exact."""
