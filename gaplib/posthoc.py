@@ -6,12 +6,13 @@ Each ``fit_*`` takes image and text embeddings, (n, d) and (m, d) float arrays o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import normalize
 
-from gaplib._validate import as_float64, check_matrix, check_number, check_pair, check_unit_rows
+from gaplib._validate import as_float64, check_choice, check_matrix, check_number, check_pair, check_unit_rows
 from gaplib.geometry.subspaces import leading_directions
 
 
@@ -138,3 +139,18 @@ def fit_trace_matched(x, y) -> PostHoc:
     # mean_x + s (y - mean_y) as one shift and one scaling.
     first = Stage(mean_y - mean_x / scale, scale * torch.eye(x.shape[1], dtype=x.dtype, device=x.device))
     return PostHoc("trace-matched", (), (first, Stage(first(y, "y").mean(0) - mean_x)))
+
+
+#: name in ``gaplib.methods.METHODS`` -> how it is fitted
+TREATMENTS: dict[str, Callable[..., PostHoc]] = {
+    "mean-centring": fit_mean_centring,
+    "shift": fit_shift,
+    "orthogonal-shift": fit_orthogonal_shift,
+    "shared-space": fit_shared_space,
+    "trace-matched": fit_trace_matched,
+}
+
+
+def fit(name: str, x, y, **options) -> PostHoc:
+    """The treatment called ``name`` fitted to images ``x`` and texts ``y``; ``options`` as its ``fit_`` function's."""
+    return TREATMENTS[check_choice(name, "treatment", TREATMENTS)](x, y, **options)

@@ -8,7 +8,9 @@ doubled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch.nn.functional import normalize
@@ -21,14 +23,14 @@ def hard_swap(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator | Non
 
     Args:
         x, y: (n, d) float tensors, row i a pair.
-        generator: source of randomness, on the device of ``x``.
+        generator: source of randomness, on any device; what it draws is moved to that of ``x``.
         renormalize: scale the mixed rows back to unit norm.
 
     Returns:
         the two mixed (n, d) tensors; before normalisation their coordinates are those of x and y, rearranged.
     """
     check_pair(x, y)
-    take = torch.rand(x.shape, generator=generator, device=x.device) < 0.5
+    take = _random(x.shape, generator, x.device) < 0.5
     return _finish(torch.where(take, y, x), torch.where(take, x, y), renormalize)
 
 
@@ -38,8 +40,14 @@ def soft_swap(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator | Non
     Before normalisation the two results sum to ``x + y``.
     """
     check_pair(x, y)
-    lam = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    lam = _random(x.shape, generator, x.device).to(x.dtype)
     return _finish(lam * x + (1 - lam) * y, (1 - lam) * x + lam * y, renormalize)
+
+
+def _random(shape, generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
+    """Uniform in [0, 1), the same numbers wherever the embeddings lie."""
+    source = "cpu" if generator is None else generator.device
+    return torch.rand(shape, generator=generator, device=source, dtype=torch.float64).to(device)
 
 
 def _finish(x, y, renormalize):
@@ -69,13 +77,25 @@ class Swapping:
         check_choice(self.kind, "kind", ("hard", "soft"))
         check_choice(self.trigger, "trigger", ("random", "phase"))
         check_number(self.p, "p", low=0, high=1)
+        if self.renormalize not in (True, False):
+            raise ValueError(f"renormalize: expected True or False, got {self.renormalize!r}")
+
+    def __str__(self) -> str:
+        raw = "" if self.renormalize else ", not renormalised"
+        return f"{self.kind} swap, {self.trigger}, p = {self.p:g}{raw}"
+
+    def configured(self, changes: Mapping[str, Any]) -> Swapping:
+        """The same with some fields changed; ``ValueError`` for an unknown field or a value out of its range."""
+        for name in changes:
+            check_choice(name, "swapping", [one.name for one in fields(self)])
+        return replace(self, **changes)
 
     def __call__(self, x, y, step: int = 0, total_steps: int = 1, generator: torch.Generator | None = None):
         """The pair as the loss should see it at this step: swapped, or ``x`` and ``y`` themselves."""
         if self.trigger == "phase":
             swap = step < self.p * total_steps
         else:
-            swap = torch.rand((), generator=generator, device=x.device).item() < self.p
+            swap = _random((), generator, torch.device("cpu")).item() < self.p
         if not swap:
             return x, y
         return (hard_swap if self.kind == "hard" else soft_swap)(x, y, generator, self.renormalize)

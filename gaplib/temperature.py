@@ -152,6 +152,8 @@ def _inverse_softplus(scale: float) -> float:
     return scale + math.log(-math.expm1(-scale))
 
 
+#: names of the policies that must be told how far training is
+SCHEDULES = tuple(f"linear-x{ratio}" for ratio in (2, 3, 4, 5))
 #: name -> policy; each is built from one number, the temperature it starts from.
 POLICIES: dict[str, Callable[[float], Temperature]] = {
     "fixed": Fixed,
@@ -159,7 +161,7 @@ POLICIES: dict[str, Callable[[float], Temperature]] = {
     "learnable-slow": SlowLearnable,
     "softplus": Softplus,
     "scaled-exp": ScaledExponential,
-    **{f"linear-x{ratio}": partial(LinearSchedule, ratio=ratio) for ratio in (2, 3, 4, 5)},
+    **{name: partial(LinearSchedule, ratio=float(name.removeprefix("linear-x"))) for name in SCHEDULES},
 }
 
 

@@ -2,12 +2,15 @@
 
 import copy
 import math
+import re
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional
 
-from gaplib.methods import METHODS, TERMS, method
+from gaplib import posthoc
+from gaplib.methods import METHODS, POST_HOC, TERMS, method
 from gaplib.pairs import PairedEmbeddings
 from gaplib.temperature import POLICIES, Fixed, Learnable, policy
 
@@ -19,6 +22,19 @@ def random_pairs(n=12, d=5, seed=0, dtype=torch.float64, grad=False):
         for _ in range(2)
     )
     return PairedEmbeddings(image.requires_grad_(grad), text.requires_grad_(grad))
+
+
+def full_pairs(n=12, d=5, seed=0, dtype=torch.float32, **changes):
+    """Pairs with all that any method may ask for."""
+    generator = torch.Generator().manual_seed(seed)
+    names = [one for one in PairedEmbeddings.__dataclass_fields__ if one.startswith(("image", "text"))]
+    given = {
+        name: functional.normalize(torch.randn(n, d, generator=generator, dtype=torch.float64), dim=1).to(dtype)
+        for name in names
+    }
+    similarity = torch.rand(n, n, generator=generator).fill_diagonal_(1.0)
+    leaves = {name: value.requires_grad_() for name, value in given.items()}
+    return PairedEmbeddings(**{**leaves, "caption_similarity": similarity.to(dtype), **changes})
 
 
 def clip_by_hand(x, y, tau):
@@ -79,20 +95,96 @@ def test_tau_and_weights_change_the_formula():
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_builds_and_has_gradients(name):
-    pairs = random_pairs(dtype=torch.float32, grad=True)
-    built = METHODS[name].build()
+    pairs = full_pairs()
+    row = METHODS[name]
+    built = row.build()
+    assert built.logit_scale.item() == pytest.approx(1 / row.tau, rel=1e-6)
     loss = built(pairs, step=3, total_steps=10, generator=torch.Generator())
     assert loss.shape == ()
     assert loss.dtype == torch.float32
     loss.backward()
-    for tensor in (pairs.image, pairs.text, *built.parameters()):
+    used = [pairs.image, pairs.text]
+    used += [pairs.image_view] if "views" in row.requires else []
+    used += [pairs.image_private, pairs.text_private_view] if "private heads" in row.requires else []
+    for tensor in (*used, *built.parameters()):
         assert tensor.grad is not None
         assert torch.isfinite(tensor.grad).all()
         assert tensor.grad.abs().sum() > 0
-    row = METHODS[name]
-    assert built.logit_scale.item() == pytest.approx(1 / row.tau, rel=1e-6)
     assert row.source
-    assert copy.deepcopy(built)(pairs).item() == loss.item()
+    assert copy.deepcopy(built)(pairs, step=3, total_steps=10, generator=torch.Generator()).item() == loss.item()
+
+
+NEEDS = {"views": ["image_view", "text_view"], "private heads": ["image_private", "text_private"],
+         "caption similarity": ["caption_similarity"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].requires & set(NEEDS)])
+def test_a_method_says_what_its_pairs_lack(name):
+    """Every part of ``requires`` is really used: without it the loss refuses, and names what is missing."""
+    for need in METHODS[name].requires & set(NEEDS):
+        lacking = {argument: None for argument in NEEDS[need]}
+        with pytest.raises(ValueError, match="|".join(NEEDS[need])):
+            METHODS[name].build()(full_pairs(**lacking))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not METHODS[name].requires & set(NEEDS)])
+def test_other_methods_need_two_embeddings_alone(name):
+    assert torch.isfinite(METHODS[name].build()(random_pairs(dtype=torch.float32)))
+
+
+def test_hard_swapping_that_never_swaps_is_clip():
+    pairs, step = random_pairs(dtype=torch.float32), {"step": 5, "total_steps": 10}
+    clip = method("clip").build()(pairs)
+    assert method("hs", swapping={"p": 0}).build()(pairs, **step).item() == clip.item()
+    for name in ("hs", "ss"):
+        always = method(name, swapping={"p": 1}).build()
+        assert always(pairs, **step).item() != clip.item()
+        assert always(pairs, **step).item() == always(pairs, **step).item()  # without a generator, by the step alone
+        assert always(pairs, step=6, total_steps=10).item() != always(pairs, **step).item()
+        with pytest.raises(ValueError, match="p: expected"):
+            method(name, swapping={"p": 1.5})
+        with pytest.raises(ValueError, match="swapping: expected one of kind, p"):
+            method(name, swapping={"share": 0.5})
+    with pytest.raises(ValueError, match="swapping: expected None for 'clip'"):
+        method("clip", swapping={"p": 0.5})
+
+
+def test_combinations_have_the_terms_of_all_and_the_temperature_of_the_part_about_it():
+    both = method("cua+ts-s3")
+    assert both == replace(method("ts-s3+cua"), name="cua+ts-s3", source=both.source)
+    assert (both.terms, both.temperature, both.tau) == ({"uniformity": 1, "alignment": 1}, "linear-x5", 0.01)
+    assert method("hs+cua").tau == method("cua+hs").tau == 0.01
+    assert method("hs+cua").swapping == METHODS["hs"].swapping
+    assert method("cyclip+shared").towers == "shared"
+    assert method("cua+flt", tau=0.3, weights={"alignment": 2}).tau == 0.3
+    assert method("cua+mean-centring").requires == {"post-hoc fit"}
+    assert method("cua+mean-centring").trained == "cua"
+    assert method("shift").trained == "clip"
+    pairs = random_pairs(n=20)
+    x, y = pairs.image, pairs.text
+    cua = (uniformity_by_hand(x) + uniformity_by_hand(y)) / 2 + (x - y).square().sum(1).mean()
+    half_way = both.build()(pairs, step=5, total_steps=10)
+    assert float(half_way) == pytest.approx(float(clip_by_hand(x, y, 0.03) + cua), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("ts-s0+flt", "temperature"),
+        ("hs+ss", "swapping"),
+        ("hs+hs", "swapping"),
+        ("sep+siglip", "contrastive loss"),
+        ("cua+cuaxu", "weigh 'uniformity'"),
+        ("shift+mean-centring", "treatment"),
+    ],
+)
+def test_combinations_that_contradict_each_other_are_refused(name, what):
+    with pytest.raises(ValueError, match=rf"method: expected parts of '{re.escape(name)}' that agree.*{what}"):
+        method(name)
+
+
+def test_the_table_names_the_treatments_that_there_are():
+    assert set(POST_HOC) == set(posthoc.TREATMENTS) == {name for name, row in METHODS.items() if row.post_hoc}
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -101,7 +193,8 @@ def test_param_groups_cover_the_parameters_once(name):
     groups = built.param_groups(lr=0.1)
     owned = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(owned) == sorted(id(parameter) for parameter in built.parameters())
-    assert all(group["weight_decay"] == 0 and group["lr"] == 0.1 for group in groups)
+    slow = 0.01 if name == "slrt" else 0.1
+    assert all(group["weight_decay"] == 0 and group["lr"] == pytest.approx(slow) for group in groups)
     without = [{key: value for key, value in group.items() if key != "params"} for group in groups]
     assert METHODS[name].param_groups(lr=0.1) == without
     if groups:
