@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.data.glyphs import GlyphPairs, Glyphs
+from gaplib.data.views import VIEW_WORDS
 
 MODALITIES = ("image-text", "image-image")
 LOOK_ALIKES = ("as drawn", "apart", "together")
@@ -56,9 +57,16 @@ class Pairing:
             raise ValueError("mismatch, style_words: expected 0 where both towers see the identical image")
         object.__setattr__(self, "style_words", check_integer(self.style_words, "style_words", low=0, high=len(STYLE)))
 
-    def vocabulary_size(self, data: Glyphs) -> int:
-        """Number of token ids; style words come behind the names' own."""
-        return len(data.vocabulary) + (len(STYLE_WORDS) if self.style_words else 0)
+    def vocabulary_size(self, data: Glyphs, views: bool = False) -> int:
+        """Number of token ids; style words, or the synonyms of second views, come behind the names' own.
+
+        Raises:
+            ValueError: for views of pairs that have none: another face contradicts style words, an image has no words.
+        """
+        if views and (self.style_words or self.modalities != "image-text"):
+            raise ValueError("style_words, modalities: expected 0 and 'image-text' where second views are taken")
+        extra = VIEW_WORDS if views else len(STYLE_WORDS) if self.style_words else 0
+        return len(data.vocabulary) + extra
 
     def captioned(self, data: Glyphs, pairs: GlyphPairs) -> GlyphPairs:
         """The same pairs with captions that name the style of their face; faces outside the five cannot be named."""
