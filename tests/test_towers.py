@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gaplib import towers as towers_module
 from gaplib.data import DataUnavailable, glyphs
-from gaplib.towers import load, open_clip_towers, tiny_towers, torchvision_image_tower
+from gaplib.towers import load, open_clip_towers, tiny_towers, torchvision_image_tower, two_tower
 
 SMALL = "ViT-S-32-alt"  # the smallest model that open_clip lists
 
@@ -164,7 +164,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(towers_module, "save_file", fail)
+    monkeypatch.setattr(two_tower, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         towers.save(path)
     assert path.read_bytes() == before

@@ -14,7 +14,6 @@ The values are this book's choice; neither paper states any for single character
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -30,7 +29,7 @@ SHIFT = 2.0 / 24  # of the side, along each axis, either way
 SYNONYM = 0.5
 DROP = 0.1
 
-#: Words that many names share, and what a view calls them. No synonym is a word of any name: each is a token of its own.
+#: Words that many names share, and what a view calls them. No synonym is a word of any name: each is its own token.
 SYNONYMS = {
     "AND": "ALSO",
     "ABOVE": "ATOP",

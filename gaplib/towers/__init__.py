@@ -1,0 +1,31 @@
+"""Two-encoder models with open_clip's interface: tiny ones for glyphs, any open_clip model, torchvision image towers.
+
+    towers.encode_image(images), towers.encode_text(tokens), towers.logit_scale (the logarithm of the scale)
+
+Every builder is seeded and leaves torch's global random state as it was.
+"""
+
+from gaplib.towers.files import build, load
+from gaplib.towers.library import OpenClipTowers, open_clip_towers, quiet, torchvision_image_tower
+from gaplib.towers.tiny import BagOfTokens, FixedMap, image_pair_towers, tiny_towers
+from gaplib.towers.transformer import transformer_towers
+from gaplib.towers.two_tower import INIT_LOGIT_SCALE, TwoTower, check_images, check_tokens, seeded
+
+__all__ = [
+    "INIT_LOGIT_SCALE",
+    "BagOfTokens",
+    "FixedMap",
+    "OpenClipTowers",
+    "TwoTower",
+    "build",
+    "check_images",
+    "check_tokens",
+    "image_pair_towers",
+    "load",
+    "open_clip_towers",
+    "quiet",
+    "seeded",
+    "tiny_towers",
+    "torchvision_image_tower",
+    "transformer_towers",
+]
