@@ -23,13 +23,11 @@ TILES = frozenset(map(frozenset, ({0, 1}, {1, 2}, {2, 3}, {3, 6}, {4, 5}, {0, 5}
 PAIR_SHARE = 0.2
 
 
-def held_out_face(script: int, case: int) -> int:
-    """The face in which training questions never show this script in this case."""
-    return (2 * script + case) % len(FACES)
-
-
 def letters_held_out(rows: Pictures) -> np.ndarray:
-    """Whether a picture shows a held-out combination (script, case, mark) or (script, case, face): bool (m,)."""
+    """Whether a picture shows a held-out combination (script, case, mark) or (script, case, face): bool (m,).
+
+    Each case of each script has one face that training never shows it in, another one from script to script.
+    """
     face = (2 * rows.script + rows.case) % len(FACES) == rows.face
     triples = zip(rows.script.tolist(), rows.case.tolist(), rows.mark.tolist(), strict=True)
     marked = [mark >= 0 and (SCRIPTS[script], CASES[case], MARKS[mark]) in MARKED for script, case, mark in triples]

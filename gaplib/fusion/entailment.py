@@ -1,29 +1,165 @@
-"""Statements about one picture: entailed, neutral or contradicted."""
+"""Statements about one picture, in the manner of SNLI-VE: entailed, neutral or contradicted.
+
+A picture says of its letter only what all letters with this very picture share: a picture of A is of a capital, and may
+be Latin, Greek, Cyrillic or mathematical. So a statement is entailed if it holds of every reading of the picture,
+contradicted if of none, neutral otherwise. All pictures are homoglyphs: of other pictures nothing is neutral, and the
+picture alone would tell the neutral class. A small linear programme finds how often to make which statement of which
+kind of picture, such that the three answers are equally frequent given the statement and given the picture.
+"""
 
 from __future__ import annotations
 
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+
 import numpy as np
+from scipy.optimize import linprog
+from scipy.sparse import coo_array, csr_array, vstack
 
-from . import names
-from .combinations import letters_held_out
-from .names import CASES, SCRIPTS
-from .sampling import Drawn
+from ..data import glyphs
+from .combinations import held_out
+from .names import CASES, FACES
+from .sampling import Drawn, spread
 
-KINDS = ("script", "case")
+ALPHABETS = ("latin", "greek", "cyrillic", "mathematical")
 ANSWERS = ("entailed", "neutral", "contradicted")
-SENTENCES = tuple(f"this letter is {word}" for word in (*SCRIPTS, *CASES))
+KINDS = ("one alphabet", "two alphabets", "three alphabets")
+# (case or "", alphabets): true of a letter of this case and of one of these alphabets.
+STATEMENTS = tuple(
+    (case, among) for size in (1, 2, 3) for among in combinations(ALPHABETS, size) for case in (*CASES, "")
+)
+# A statement may hold this many times the share of one picture, or a rare picture would decide how varied the text is.
+_STATEMENT_SHARE = 10
+
+
+def sentence(statement: tuple[str, tuple[str, ...]]) -> str:
+    """The words of a statement, such as "this is a capital letter which is latin or greek"."""
+    case, among = statement
+    return f"this is a {case + ' ' if case else ''}letter which is {' or '.join(among)}"
+
+
+SENTENCES = tuple(map(sentence, STATEMENTS))
+
+
+def reading(character: str) -> tuple[str, str] | None:
+    """Alphabet (the first word of its name) and case (its general category) of a letter; None for other characters."""
+    alphabet = unicodedata.name(character, "").partition(" ")[0].lower()
+    case = {"Lu": "capital", "Ll": "small"}.get(unicodedata.category(character))
+    return (alphabet, case) if alphabet in ALPHABETS and case else None
+
+
+def label(readings: frozenset[tuple[str, str]], statement: tuple[str, tuple[str, ...]]) -> str:
+    """Answer to a statement on a picture with these readings, a non-empty set of (alphabet, case)."""
+    case, among = statement
+    holds = {alphabet in among and case in ("", its_case) for alphabet, its_case in readings}
+    return "neutral" if len(holds) == 2 else "entailed" if True in holds else "contradicted"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Kinds of pictures (the same readings and face) with their weights, and those of statements for each answer.
+
+    images: for each kind, places in Glyphs.images. weight: (kinds,), sum 1. statements: for each kind and answer,
+    places in `STATEMENTS`; shares: their weights. novel: for each kind and statement, whether it is held out.
+    """
+
+    images: list[np.ndarray]
+    weight: np.ndarray
+    statements: list[list[np.ndarray]]
+    shares: list[list[np.ndarray]]
+    novel: np.ndarray
+
+
+@cache
+def _readings() -> dict[int, frozenset[tuple[str, str]]]:
+    """Readings of every picture that has two of another alphabet or case, by its place in Glyphs.images."""
+    g = glyphs.load()
+    known = {i: reading(chr(c)) for i, c in enumerate(g.codepoints.tolist())}
+    found, pixels = defaultdict(set), {}
+    for j, i in enumerate(g.name_of_image.tolist()):
+        if known[i]:
+            pixels[j] = g.images[j].tobytes()
+            found[pixels[j]].add(known[i])
+    return {j: frozenset(found[key]) for j, key in pixels.items() if len(found[key]) > 1}
+
+
+@cache
+def plan(split: str) -> Plan:
+    """How the statements of one split are drawn. Raises ``ValueError`` if its pictures allow no balance."""
+    g = glyphs.load()
+    kinds: dict = defaultdict(list)
+    for j, readings in _readings().items():
+        if g.split[g.name_of_image[j]] == split:
+            kinds[tuple(sorted(readings)), int(g.face_of_image[j])].append(j)
+    keys = sorted(kinds)
+    answers = np.array([[ANSWERS.index(label(frozenset(r), s)) for s in STATEMENTS] for r, _ in keys])
+    novel = np.array([[held_out(" ".join(among), FACES[face]) for _, among in STATEMENTS] for _, face in keys])
+    allowed = ~novel if split == "train" else np.ones_like(novel)
+    mass = _balance(answers, allowed, np.array([len(kinds[key]) for key in keys]))
+    used = np.flatnonzero(mass.sum(axis=1) > 1e-9)
+    statements, shares = [], []
+    for kind in used:
+        chosen = [np.flatnonzero((answers[kind] == a) & (mass[kind] > 1e-12)) for a in range(len(ANSWERS))]
+        statements.append(chosen)
+        shares.append([mass[kind][among] / mass[kind][among].sum() for among in chosen])
+    images = [np.array(kinds[keys[kind]]) for kind in used]
+    return Plan(images, mass[used].sum(axis=1), statements, shares, novel[used])
+
+
+def _balance(answers: np.ndarray, allowed: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """Weights (kinds, statements), sum 1, with equally frequent answers in every row and in every column.
+
+    Among those, the ones whose most frequent picture is as rare as can be.
+    """
+    row, column = np.nonzero(allowed)
+    of = answers[row, column]
+    n, place = len(row), np.arange(len(row))
+    equal = []
+    for a in (1, 2):  # as often as answer 0
+        sign = (of == a).astype(float) - (of == 0)
+        equal += [coo_array((sign, (index, place)), shape=(size, n)) for index, size in _margins(row, column, answers)]
+    ones = np.ones(n)
+    equal = vstack([*equal, csr_array(ones[None])])
+    caps = vstack([coo_array((ones, (i, place)), shape=(size, n)) for i, size in _margins(row, column, answers)])
+    bound = -np.concatenate([pictures, np.full(answers.shape[1], _STATEMENT_SHARE)])
+    found = linprog(
+        np.r_[np.zeros(n), 1],
+        A_ub=_widen(caps, bound),
+        b_ub=np.zeros(caps.shape[0]),
+        A_eq=_widen(equal, np.zeros(equal.shape[0])),
+        b_eq=np.r_[np.zeros(equal.shape[0] - 1), 1],
+    )
+    if not found.success:
+        raise ValueError(f"answers: expected pictures on which statements can be balanced: {found.message}")
+    out = np.zeros(answers.shape)
+    out[row, column] = np.maximum(found.x[:-1], 0)
+    return out / out.sum()
+
+
+def _margins(row: np.ndarray, column: np.ndarray, answers: np.ndarray) -> tuple[tuple[np.ndarray, int], ...]:
+    return (row, answers.shape[0]), (column, answers.shape[1])
+
+
+def _widen(matrix: csr_array, column: np.ndarray) -> csr_array:
+    """A sparse matrix with one more column."""
+    return csr_array(vstack([csr_array(matrix).T, csr_array(column[None])]).T)
 
 
 def draw(split: str, n: int, rng: np.random.Generator) -> Drawn:
-    rows = names.pictures(split)
-    if split == "train":
-        rows = rows.take(~letters_held_out(rows))
-    known, out = names.letters(), Drawn()
-    while len(out.text) < n:
-        row, label = rng.integers(len(rows)), ANSWERS[len(out.text) % 3]
-        word = rng.choice((*SCRIPTS, *CASES))
-        held = {word in (known[i].script, known[i].case) for i in rows.readings[row]}
-        if label == ("neutral" if len(held) == 2 else "entailed" if True in held else "contradicted"):
-            kind = "script" if word in SCRIPTS else "case"
-            out.add([rows.image[row]], [rows.name[row]], f"this letter is {word}", label, kind, False)
-    return out.take(rng.permutation(n))
+    """``n`` statements in random order; every picture drawn is asked one of each answer (but for a rest of n / 3)."""
+    g, chosen, out = glyphs.load(), plan(split), Drawn()
+    drawn = spread(chosen.weight, -(-n // len(ANSWERS)), rng)
+    for kind, count in zip(*np.unique(drawn, return_counts=True), strict=True):
+        images = chosen.images[kind]
+        # Every picture of the kind in turn, in an order drawn anew.
+        order = rng.permutation(images)[np.arange(count) % len(images)]
+        for a, answer in enumerate(ANSWERS):
+            which = chosen.statements[kind][a][spread(chosen.shares[kind][a], count, rng)]
+            for j, s in zip(order, which, strict=True):
+                text = sentence(STATEMENTS[s])
+                words = KINDS[len(STATEMENTS[s][1]) - 1]
+                out.add([j], [g.name_of_image[j]], text, answer, words, chosen.novel[kind, s])
+    return out.take(rng.permutation(len(out.text))[:n])

@@ -12,13 +12,14 @@ import numpy as np
 
 from ..data import glyphs
 
-SCRIPTS = ("latin", "greek", "cyrillic")  # the cased scripts whose letters bear the same marks
+SCRIPTS = ("latin", "greek", "cyrillic", "armenian", "georgian")  # those with capitals
+MARKED_SCRIPTS = 3  # of these, the first three have letters with the same marks
 CASES = ("capital", "small")
 MARKS = ("none", "acute", "grave", "diaeresis", "macron", "breve")
 FACES = ("sans", "bold", "oblique", "serif", "mono")  # as in Glyphs.faces
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
-_LETTER = re.compile(r"(?P<script>LATIN|GREEK|CYRILLIC) (?P<case>CAPITAL|SMALL) LETTER (?P<rest>.+)")
+_LETTER = re.compile(r"(?P<script>LATIN|GREEK|CYRILLIC|ARMENIAN|GEORGIAN) (?P<case>CAPITAL|SMALL) LETTER (?P<rest>.+)")
 _COMBINING = {"\u0301": "acute", "\u0300": "grave", "\u0308": "diaeresis", "\u0304": "macron", "\u0306": "breve"}
 
 
@@ -33,7 +34,7 @@ class Letter:
 
 
 def letter(character: str) -> Letter | None:
-    """Attributes of a letter that its name calls Latin, Greek or Cyrillic, capital or small; else None.
+    """Attributes of a letter of one of `SCRIPTS` that its name calls capital or small; None for other characters.
 
     The mark comes from the canonical decomposition, so Greek tonos and oxia are both an acute, as they are drawn. A
     letter with a modifier that Unicode does not decompose (``WITH STROKE``) has mark "other".
@@ -69,7 +70,7 @@ def domino(character: str) -> tuple[int, int] | None:
 class Pictures:
     """Pictures of letters, one a row. image: int64 (m,), place in Glyphs.images. name: (m,), place in Glyphs.names.
     script, case, mark, face: int64 (m,), places in `SCRIPTS`, `CASES`, `MARKS`, `FACES` (-1 for another mark).
-    readings: for each, the letters (places in Glyphs.names) that have this very picture, in any face.
+    readings, faces: for each, the letters (places in Glyphs.names) that have this very picture, and in which faces.
     """
 
     image: np.ndarray

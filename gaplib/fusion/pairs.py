@@ -7,13 +7,14 @@ make it true as pairs that make it false: neither the text nor the pictures alon
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from . import names
 from .combinations import held_out, letters_held_out
-from .names import CASES, FACES, SCRIPTS, Pictures
+from .names import CASES, FACES, MARKED_SCRIPTS, SCRIPTS, Letter, Pictures
 from .sampling import Drawn, balanced
 
 STATEMENTS = {  # kind -> (the statement, its complement)
@@ -24,37 +25,11 @@ STATEMENTS = {  # kind -> (the statement, its complement)
 KINDS = tuple(STATEMENTS)
 ANSWERS = ("true", "false")
 SENTENCES = tuple(text for both in STATEMENTS.values() for text in both)
-ROUND_SIZE = 4 * len(KINDS)  # a kind: two pairs of pictures, two statements each
+ROUND_SIZE = 4 * len(KINDS)  # of each kind two pairs of pictures, with two statements each
 
 
-@cache
-def _pool(split: str) -> tuple[Pictures, np.ndarray, np.ndarray, dict]:
-    rows = names.pictures(split)
-    rows = rows.take(names.clear(rows) & (rows.mark >= 0))
-    novel = letters_held_out(rows)
-    if split == "train":
-        rows, novel = rows.take(~novel), novel[~novel]
-    weight = balanced([rows.script, rows.case, rows.mark, rows.face])
-    known = names.letters()
-    cells = defaultdict(list)
-    for row, name in enumerate(rows.name.tolist()):
-        a = known[name]
-        cells["all"].append(row)
-        cells[a.script].append(row)
-        cells[a.script, a.case].append(row)
-        cells[a.script, a.case, a.mark].append(row)
-        cells["base", a.script, a.base].append(row)
-        cells["base", a.script, a.base.lower(), a.mark, a.case].append(row)
-    return rows, novel, weight, {key: np.array(found) for key, found in cells.items()}
-
-
-def combination(rows: Pictures, left: int, right: int) -> tuple[str, str]:
-    """What two pictures show together: script and face of each."""
-    return tuple(f"{SCRIPTS[rows.script[i]]} in {FACES[rows.face[i]]}" for i in (left, right))
-
-
-def truth(kind: str, left: names.Letter, right: names.Letter) -> bool:
-    """Whether the statement (not its complement) holds of two letters."""
+def truth(kind: str, left: Letter, right: Letter) -> bool:
+    """Whether the statement of this kind (not its complement) holds of two letters."""
     if kind == "script":
         return left.script == right.script
     same = left.script == right.script and left.base.lower() == right.base.lower()
@@ -63,50 +38,91 @@ def truth(kind: str, left: names.Letter, right: names.Letter) -> bool:
     return same and left.case == right.case and left.mark != right.mark
 
 
+def combination(rows: Pictures, left: int, right: int) -> tuple[str, str]:
+    """What two pictures show together: script and face of each."""
+    return tuple(f"{SCRIPTS[rows.script[i]]} in {FACES[rows.face[i]]}" for i in (left, right))
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Pictures of one split. novel: bool (m,). weight: kind -> (m,), with which the left one is drawn. cells: rows by
+    what they have in common (see `_cells`)."""
+
+    rows: Pictures
+    letters: list[Letter]
+    novel: np.ndarray
+    weight: dict[str, np.ndarray]
+    cells: dict[tuple, np.ndarray]
+
+
+def _cells(a: Letter) -> list[tuple]:
+    """What a letter is found by: its script; that and the case; its family (base letter); that and case or mark."""
+    family = (a.script, a.base.lower())
+    return [(a.script,), (a.script, a.case), ("of", *family), ("of", *family, a.case), ("of", *family, a.case, a.mark)]
+
+
+@cache
+def pool(split: str) -> Pool:
+    """The pictures of one split; training leaves held-out combinations away."""
+    rows = names.pictures(split)
+    rows = rows.take(names.clear(rows) & (rows.mark >= 0))
+    novel = letters_held_out(rows)
+    if split == "train":
+        rows, novel = rows.take(~novel), novel[~novel]
+    known = [names.letters()[i] for i in rows.name.tolist()]
+    cells = defaultdict(list)
+    for row, a in enumerate(known):
+        for key in _cells(a):
+            cells[key].append(row)
+    even = balanced([rows.script, rows.case, rows.face])
+    marked = np.flatnonzero(rows.script < MARKED_SCRIPTS)
+    with_marks = np.zeros(len(rows))
+    with_marks[marked] = balanced([column[marked] for column in (rows.script, rows.case, rows.mark, rows.face)])
+    weight = {"script": even, "capital": even, "diacritic": with_marks}
+    return Pool(rows, known, novel, weight, {key: np.array(found) for key, found in cells.items()})
+
+
 def draw(split: str, n: int, rng: np.random.Generator) -> Drawn:
     """``n`` statements in random order; whole rounds of 12 are exactly balanced."""
-    out = Drawn()
-    rows, novel, _, _ = _pool(split)
+    out, p = Drawn(), pool(split)
     for _ in range(-(-n // ROUND_SIZE)):
         for kind, both in STATEMENTS.items():
             for wanted in (True, False):
-                left, right = _draw_pair(kind, wanted, split, rng)
-                new = novel[left] or novel[right] or held_out(*combination(rows, left, right))
+                pair = list(_draw_pair(p, kind, wanted, split, rng))
+                novel = p.novel[pair].any() or held_out(*combination(p.rows, *pair))
                 for complement, text in enumerate(both):
                     answer = ANSWERS[int(wanted == bool(complement))]
-                    out.add(rows.image[[left, right]], rows.name[[left, right]], text, answer, kind, new)
+                    out.add(p.rows.image[pair], p.rows.name[pair], text, answer, kind, novel)
     return out.take(rng.permutation(len(out.text))[:n])
 
 
-def _draw_pair(kind: str, wanted: bool, split: str, rng: np.random.Generator) -> tuple[int, int]:
-    """Rows of two pictures for which the statement is ``wanted``, by rejection from near misses and hits."""
-    rows, _, weight, cells = _pool(split)
-    known = names.letters()
-
-    def pick(among) -> int:
-        mass = np.cumsum(weight[among])
-        return int(among[min(np.searchsorted(mass, rng.random() * mass[-1], side="right"), len(among) - 1)])
-
+def _draw_pair(p: Pool, kind: str, wanted: bool, split: str, rng: np.random.Generator) -> tuple[int, int]:
+    """Rows of two pictures of which the statement is ``wanted`` (True or False): drawn until a pair fits."""
+    weight = p.weight[kind]
     while True:
-        left = pick(cells["all"])
-        a = known[int(rows.name[left])]
-        other = CASES[1 - CASES.index(a.case)]
-        base = a.base.lower()
-        if kind == "script":
-            script = a.script if wanted else str(rng.choice([s for s in SCRIPTS if s != a.script]))
-            key = (script,)[0]
-        elif kind == "capital":
-            near = rng.random() < 0.5
-            key = ("base", a.script, base, a.mark, other) if wanted or near else (a.script, other)
-        else:
-            near = rng.random() < 0.5
-            key = ("base", a.script, a.base) if wanted else (a.script, a.case) if near else ("base", a.script, base)
-        if key not in cells:
+        left = _pick(np.arange(len(weight)), weight, rng)
+        among = p.cells.get(_partner(kind, wanted, p.letters[left], rng))
+        if among is None or not weight[among].any():
             continue
-        right = pick(cells[key])
-        b = known[int(rows.name[right])]
-        if a == b or truth(kind, a, b) != wanted:
-            continue
-        if split == "train" and held_out(*combination(rows, left, right)):
-            continue
-        return left, right
+        right = _pick(among, weight, rng)
+        a, b = p.letters[left], p.letters[right]
+        kept = split == "train" and held_out(*combination(p.rows, left, right))
+        if a != b and truth(kind, a, b) == wanted and not kept:
+            return left, right
+
+
+def _pick(among: np.ndarray, weight: np.ndarray, rng: np.random.Generator) -> int:
+    mass = np.cumsum(weight[among])
+    return int(among[min(np.searchsorted(mass, rng.random() * mass[-1], side="right"), len(among) - 1)])
+
+
+def _partner(kind: str, wanted: bool, a: Letter, rng: np.random.Generator) -> tuple:
+    """The cell to draw the right one from. Half of the false pairs are near misses: the same two letters the other way
+    round, or one letter in two cases; in the other half letters differ, or the case or the mark would tell."""
+    family, other = ("of", a.script, a.base.lower()), CASES[1 - CASES.index(a.case)]
+    near = rng.random() < 0.5
+    if kind == "script":
+        return (a.script,) if wanted else (str(rng.choice([s for s in SCRIPTS if s != a.script])),)
+    if kind == "capital":
+        return (*family, other, a.mark) if wanted or near else (a.script, other)
+    return (*family, a.case) if wanted else family if near else (a.script, a.case)

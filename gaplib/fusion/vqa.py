@@ -1,11 +1,13 @@
 """Questions about one picture, with open answers. Every picture is asked all questions of its group equally often.
 
 Given the question, the fitted weights make the answers equally frequent; given the picture alone, a model can know all
-the answers and still not which one is asked for: at most one right in four (letters) or in three (braille, dominoes).
+the answers and still not which one is asked for: at most one right in four (Latin, Greek, Cyrillic letters) or in three
+(all other pictures).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,7 +16,7 @@ import numpy as np
 from ..data import glyphs
 from . import names
 from .combinations import TILES, letters_held_out
-from .names import CASES, FACES, MARKS, NUMBERS, SCRIPTS
+from .names import CASES, FACES, MARKED_SCRIPTS, MARKS, NUMBERS, SCRIPTS
 from .sampling import Drawn, balanced, spread
 
 QUESTIONS = {
@@ -32,9 +34,10 @@ QUESTIONS = {
 KINDS = tuple(QUESTIONS)
 ANSWERS = (*SCRIPTS, *CASES, *MARKS, *FACES, *NUMBERS, "first", "second")
 SENTENCES = tuple(form for forms in QUESTIONS.values() for form in forms)
-# Pictures of each group in a round, so that a round is 12 questions on letters, 6 on braille, 6 on dominoes.
-ROUND = {"letters": 3, "braille": 2, "dominoes": 2}
-ROUND_SIZE = 24
+# Pictures of each group in a round: 3 * 4 + 2 * 3 + 2 * 3 + 2 * 3 questions. Letters that bear no marks are a group of
+# their own, or the marks could not be equally frequent; 3 to 2 makes the five scripts so.
+ROUND = {"letters": 3, "unmarked letters": 2, "braille": 2, "dominoes": 2}
+ROUND_SIZE = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,39 +66,55 @@ def _pool(image, name, answers, novel, split) -> Pool:
 @cache
 def pools(split: str) -> dict[str, Pool]:
     """The groups of one split; training leaves held-out combinations away."""
-    g = glyphs.load()
     rows = names.pictures(split)
     rows = rows.take(names.clear(rows) & (rows.mark >= 0))
-    texts = {"script": (SCRIPTS, rows.script), "case": (CASES, rows.case)}
-    texts |= {"diacritic": (MARKS, rows.mark), "style": (FACES, rows.face)}
-    answers = {kind: np.array(words)[column] for kind, (words, column) in texts.items()}
-    out = {"letters": _pool(rows.image, rows.name, answers, letters_held_out(rows), split)}
+    marked = rows.script < MARKED_SCRIPTS
+    return {
+        "letters": _letters(rows.take(marked), ("script", "case", "diacritic", "style"), split),
+        "unmarked letters": _letters(rows.take(~marked), ("script", "case", "style"), split),
+        "braille": _braille(split),
+        "dominoes": _dominoes(split),
+    }
 
-    index = g.index(split)
-    cells = {int(i): names.braille(chr(g.codepoints[i])) for i in index}
-    cells = {i: c for i, c in cells.items() if c and c[0] != c[1] and min(c) > 0 and 3 <= sum(c) <= 7}
-    image = np.array([j for j, i in enumerate(g.name_of_image.tolist()) if i in cells], dtype=np.int64)
+
+def _letters(rows: names.Pictures, kinds: tuple[str, ...], split: str) -> Pool:
+    words = {"script": (SCRIPTS, rows.script), "case": (CASES, rows.case)}
+    words |= {"diacritic": (MARKS, rows.mark), "style": (FACES, rows.face)}
+    answers = {kind: np.array(words[kind][0])[words[kind][1]] for kind in kinds}
+    return _pool(rows.image, rows.name, answers, letters_held_out(rows), split)
+
+
+def _counted(split: str, count: Callable[[str], tuple[int, int] | None]) -> tuple[np.ndarray, ...]:
+    """Pictures, names and the two different counts (a, b) of the characters of a split that ``count`` knows."""
+    g = glyphs.load()
+    counts = {int(i): count(chr(g.codepoints[i])) for i in g.index(split)}
+    counts = {i: found for i, found in counts.items() if found and found[0] != found[1]}
+    image = np.flatnonzero(np.isin(g.name_of_image, list(counts)))
     name = g.name_of_image[image]
-    left, right = np.array([cells[int(i)] for i in name]).T
+    return image, name, *np.array([counts[i] for i in name.tolist()]).T
+
+
+def _braille(split: str) -> Pool:
+    image, name, left, right = _counted(split, names.braille)
+    # Total and columns are three different numbers, each of which can be equally frequent.
+    kept = (np.minimum(left, right) > 0) & (left + right <= 7)
+    image, name, left, right = (column[kept] for column in (image, name, left, right))
     number = np.array(NUMBERS)
     answers = {"dots": number[left + right], "dots left": number[left], "dots right": number[right]}
     # A pattern is itself the combination of its dots: held-out characters are held-out combinations.
-    out["braille"] = _pool(image, name, answers, np.full(len(image), split != "train"), split)
+    return _pool(image, name, answers, np.full(len(image), split != "train"), split)
 
-    cells = {int(i): names.domino(chr(g.codepoints[i])) for i in index}
-    cells = {i: c for i, c in cells.items() if c and c[0] != c[1]}
-    image = np.array([j for j, i in enumerate(g.name_of_image.tolist()) if i in cells], dtype=np.int64)
-    name = g.name_of_image[image]
-    first, second = np.array([cells[int(i)] for i in name]).T
-    answers = {"pips first": number[first], "pips second": number[second]}
+
+def _dominoes(split: str) -> Pool:
+    image, name, first, second = _counted(split, names.domino)
+    answers = {"pips first": np.array(NUMBERS)[first], "pips second": np.array(NUMBERS)[second]}
     answers["pips more"] = np.where(first > second, "first", "second")
-    novel = np.array([frozenset(cells[int(i)]) in TILES for i in name])
-    out["dominoes"] = _pool(image, name, answers, novel, split)
-    return out
+    novel = np.array([frozenset(pair) in TILES for pair in zip(first.tolist(), second.tolist(), strict=True)])
+    return _pool(image, name, answers, novel, split)
 
 
 def draw(split: str, n: int, rng: np.random.Generator) -> Drawn:
-    """``n`` questions. Their order is random; whole rounds of 24 ask every picture all questions of its group."""
+    """``n`` questions. Their order is random; whole rounds of 30 ask every picture all questions of its group."""
     out, rounds = Drawn(), -(-n // ROUND_SIZE)
     for group, pool in pools(split).items():
         for row in spread(pool.weight, rounds * ROUND[group], rng):
