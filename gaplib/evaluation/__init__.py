@@ -1,7 +1,8 @@
 """What the embeddings are good for: scores on downstream tasks, from embeddings alone.
 
 Each task is one function in a module of the same name, loaded when it is first asked for: training needs retrieval
-only, and a notebook that stands on one task is not run again when another one changes.
+only, and a notebook that stands on one task is not run again when another one changes. For the same reason, import a
+task by its name (``from gaplib.evaluation import zero_shot``), which `gaplib._sources` can follow.
 """
 
 from __future__ import annotations

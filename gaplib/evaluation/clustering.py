@@ -70,6 +70,9 @@ def clustering(
         ("text.", y, text_labels, None),
     ):
         codes = np.unique(z_labels, return_inverse=True)[1]
+        # In an order that the items alone decide, so that seedings and ties do not depend on how they came.
+        order = _canonical_order(z, codes)
+        z, codes, other = z[order], codes[order], None if other is None else np.argsort(order)[other[order]]
         found = _clusters(z, clusters or int(codes.max()) + 1, restarts, seed)
         out[f"{prefix}v_measure"] = float(v_measure_score(codes, found))
         out[f"{prefix}ari"] = float(adjusted_rand_score(codes, found))
@@ -77,21 +80,17 @@ def clustering(
     return out
 
 
-def _clusters(z: np.ndarray, clusters: int, restarts: int, seed: int) -> np.ndarray:
-    # In an order that the rows alone decide, so that the seeding does not depend on the order in which they came.
-    order = _canonical_order(z)
-    found = np.empty(len(z), dtype=int)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
-        found[order] = KMeans(clusters, n_init=restarts, random_state=seed).fit(z[order]).labels_
-    return found
-
-
-def _canonical_order(z: np.ndarray) -> np.ndarray:
-    """Rows by their inner product with a fixed random vector; only equal rows keep the order in which they came."""
+def _canonical_order(z: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Rows by their inner product with a fixed random vector, equal rows by class."""
     direction = np.random.default_rng(0).standard_normal(z.shape[1])
     # Summed row by row: a matrix product may round equal rows differently.
-    return np.argsort((z * direction).sum(axis=1), kind="stable")
+    return np.lexsort((codes, (z * direction).sum(axis=1)))
+
+
+def _clusters(z: np.ndarray, clusters: int, restarts: int, seed: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
+        return KMeans(clusters, n_init=restarts, random_state=seed).fit(z).labels_
 
 
 def _knn_accuracy(z: np.ndarray, codes: np.ndarray, k: int, partner: np.ndarray | None) -> float:

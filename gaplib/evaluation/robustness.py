@@ -12,6 +12,7 @@ from gaplib.evaluation._inputs import unit_rows
 from gaplib.evaluation.retrieval import retrieval
 
 SIZES = (0.0, 0.25, 0.5, 1.0)
+_STREAM = 11
 
 
 def robustness(
@@ -39,8 +40,8 @@ def robustness(
         noisy: "both", "image" or "text": who gets the noise.
 
     Returns:
-        ``{"score@s": mean over the draws}`` for every size s, and ``"mean"``, the mean over the sizes above 0 (over all
-        if there is none).
+        ``{"score@s": mean over the draws}`` for every size s, written with six digits, from the smallest on; and
+        ``"mean"``, the mean over the sizes above 0 (over all if there is none).
 
     Raises:
         ValueError: bad matrices, zero rows, unequal dimensions, options out of range, no ``score`` without ``y``, or a
@@ -48,7 +49,8 @@ def robustness(
     """
     if isinstance(sizes, str) or not isinstance(sizes, Sequence) or not len(sizes):
         raise ValueError(f"sizes: expected a non-empty sequence of numbers, got {sizes!r}")
-    lengths = sorted({float(check_number(size, "sizes", low=0)) for size in sizes})
+    checked = sorted(float(check_number(size, "sizes", low=0)) for size in sizes)
+    lengths = {f"{size:g}": size for size in checked}
     draws, seed = check_integer(draws, "draws", low=1), check_integer(seed, "seed", low=0)
     check_choice(noisy, "noisy", ("both", "image", "text"))
     clean = [unit_rows(x, "x")]
@@ -59,12 +61,14 @@ def robustness(
         raise ValueError(f"y: expected text embeddings for {'recall' if score is None else 'noisy=text'}, got None")
     score = score or _recall
     means = {}
-    for size in lengths:
+    for name, size in lengths.items():
         # Without noise every draw is the same.
         values = [_value(score(*_noisy(clean, size, seed, draw, noisy))) for draw in range(draws if size else 1)]
-        means[size] = float(np.mean(values))
-    out = {f"score@{size:g}": value for size, value in means.items()}
-    return out | {"mean": float(np.mean([value for size, value in means.items() if size] or list(means.values())))}
+        means[name] = float(np.mean(values))
+    noisy_means = [value for name, value in means.items() if lengths[name]]
+    return {f"score@{name}": value for name, value in means.items()} | {
+        "mean": float(np.mean(noisy_means or list(means.values())))
+    }
 
 
 def add_noise(z: Any, size: float, rng: np.random.Generator, name: str = "z") -> np.ndarray:
@@ -79,9 +83,10 @@ def add_noise(z: Any, size: float, rng: np.random.Generator, name: str = "z") ->
 
 def _noisy(clean: list[np.ndarray], size: float, seed: int, draw: int, noisy: str) -> list[np.ndarray]:
     chosen = {"both": (0, 1), "image": (0,), "text": (1,)}[noisy]
-    # A generator for each side: the noise of the images is the same whether the texts get some or not.
+    # A generator for each side: the noise of the images is the same whether the texts get some or not. The last number
+    # keeps it apart from default_rng(seed), from which random embeddings may have come.
     return [
-        add_noise(z, size, np.random.default_rng([seed, draw, side])) if side in chosen and size else z
+        add_noise(z, size, np.random.default_rng([seed, draw, side, _STREAM])) if side in chosen and size else z.copy()
         for side, z in enumerate(clean)
     ]
 
