@@ -7,6 +7,7 @@ from dataclasses import InitVar, dataclass, field, fields
 import torch
 
 from gaplib._validate import check_matrix, check_pair, check_unit_rows
+from gaplib.tiled import tile_rows
 
 HALF_TYPES = (torch.float16, torch.bfloat16)
 
@@ -143,6 +144,10 @@ class PairedEmbeddings:
             if getattr(self, name) is None:
                 raise ValueError(f"{name}: expected a matrix, which {who} needs, got None (pairs brought: {self!r})")
         return tuple(getattr(self, name) for name in names)
+
+    def tile_rows(self, chunk_size: int | None, *, symmetric: bool = False) -> int | None:
+        """Rows a tile that a loss of all n² pairs takes, None for the dense form (:func:`gaplib.tiled.tile_rows`)."""
+        return tile_rows(self.n, self.n, self.image, chunk_size, symmetric=symmetric)
 
     def gram(self, a: str, b: str) -> torch.Tensor:
         """(n, n) inner products of the rows of two matrices by name, such as ``gram("image", "image_view")``; shared.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from gaplib._validate import check_choice, check_number
 from gaplib.pairs import PairedEmbeddings, working
+from gaplib.tiled import row_lse, two_way_lse
 
 
 def clip_loss(pairs: PairedEmbeddings, logit_scale: Tensor | float, *, chunk_size: int | None = None) -> Tensor:
@@ -17,18 +19,45 @@ def clip_loss(pairs: PairedEmbeddings, logit_scale: Tensor | float, *, chunk_siz
         pairs: n >= 1 pairs; one pair alone has loss 0. With ``pairs.groups`` the target of an item is spread evenly
             over all partners of its group, whose loss then ends at the entropy of that spread and not at 0.
         logit_scale: 1 / tau > 0, a number or a 0-d tensor (its gradient is kept).
+        chunk_size: rows a tile; None chooses.
 
     Returns:
         0-d tensor in [0, inf).
 
     Raises:
-        ValueError: ``logit_scale`` not positive and finite.
+        ValueError: ``logit_scale`` not positive and finite, ``chunk_size`` below 1.
     """
     check_number(logit_scale, "logit_scale", low=0, low_open=True)
+    chunk = pairs.tile_rows(chunk_size)
+    if chunk is not None and pairs.n > 1:
+        return _tiled_clip(pairs, logit_scale, chunk).to(pairs.dtype)
     logits = logit_scale * pairs.image_text
     partner = torch.arange(pairs.n, device=logits.device) if pairs.groups is None else _spread(pairs.groups, logits)
     loss = (F.cross_entropy(logits, partner) + F.cross_entropy(logits.T, partner)) / 2
     return loss.to(pairs.dtype)
+
+
+def _tiled_clip(pairs: PairedEmbeddings, logit_scale: Tensor | float, chunk: int) -> Tensor:
+    x, y = working(pairs.image), working(pairs.text)
+    if pairs.groups is None:
+        rows, columns = two_way_lse(x, y, logit_scale, exclude_diagonal=True, chunk_size=chunk)
+        own = logit_scale * own_products(pairs, "image", "text")
+        return (_surprise(rows, own) + _surprise(columns, own)) / 2
+    rows, columns = two_way_lse(x, y, logit_scale, chunk_size=chunk)
+    # The mean logit over the partners of a group is the product of the group's sums, by its size.
+    _, group, size = pairs.groups.unique(return_inverse=True, return_counts=True)
+    sums = [z.new_zeros(len(size), z.shape[1]).index_add(0, group, z) for z in (x, y)]
+    partners = ((sums[0] * sums[1]).sum(dim=1) / size).sum() / pairs.n
+    return (rows.mean() + columns.mean()) / 2 - logit_scale * partners
+
+
+def _surprise(others: Tensor, own: Tensor) -> Tensor:
+    """Mean cross-entropy, from the log-sum-exp of the wrong answers' logits and the logit of the right one.
+
+    log(1 + exp(others - own)): as exact for pairs that are all but certain, where log-sum-exp minus logit is rounding.
+    """
+    # Beyond its threshold torch takes the function for the identity: 80 is past every digit, and exp(80) is finite.
+    return F.softplus(others - own, threshold=80).mean()
 
 
 def _spread(groups: Tensor, like: Tensor) -> Tensor:
@@ -47,21 +76,45 @@ def siglip_loss(
         pairs: n >= 1 pairs.
         logit_scale: 1 / tau > 0, a number or a 0-d tensor.
         bias: any finite number or 0-d tensor; the paper starts at -10.
+        chunk_size: rows a tile; None chooses.
 
     Returns:
         0-d tensor in (0, inf).
 
     Raises:
-        ValueError: ``logit_scale`` not positive and finite, ``bias`` not finite, or pairs with ``groups``.
+        ValueError: ``logit_scale`` not positive and finite, ``bias`` not finite, pairs with ``groups``, or
+            ``chunk_size`` below 1.
     """
     if pairs.groups is not None:
         raise ValueError("pairs: expected no groups, several right answers are an option of clip_loss alone")
     check_number(logit_scale, "logit_scale", low=0, low_open=True)
     check_number(bias, "bias")
+    chunk = pairs.tile_rows(chunk_size)
+    if chunk is not None:
+        return _tiled_siglip(pairs, logit_scale, bias, chunk).to(pairs.dtype)
     logits = logit_scale * pairs.image_text + bias
     # The sign is turned on the diagonal only: cheaper than a matrix of labels.
     signed = -logits + torch.diag_embed(2 * logits.diagonal())
     return (-F.logsigmoid(signed).sum() / pairs.n).to(pairs.dtype)
+
+
+def _tiled_siglip(pairs: PairedEmbeddings, logit_scale: Tensor | float, bias: Tensor | float, chunk: int) -> Tensor:
+    x, y = working(pairs.image), working(pairs.text)
+
+    def one(start: int, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        logits = scale * (x @ y.T) + bias
+        sign = torch.full_like(logits, -1)
+        sign[:, start:].fill_diagonal_(1)
+        return -F.logsigmoid(sign * logits).sum()
+
+    total = x.new_zeros(())
+    scale, bias = (torch.as_tensor(z, dtype=x.dtype, device=x.device) for z in (logit_scale, bias))
+    with torch.autocast(x.device.type, enabled=False):
+        for start in range(0, pairs.n, chunk):
+            # Not kept but made again in the backward pass, tile by tile.
+            tile = (start, x[start : start + chunk], y, scale, bias)
+            total = total + checkpoint(one, *tile, use_reentrant=False, preserve_rng_state=False)
+    return total / pairs.n
 
 
 def in_modal_loss(
@@ -101,6 +154,13 @@ def in_modal_rows(
     """One modality of :func:`in_modal_loss`: rows of ``name`` against its view, in the working type."""
     check_choice(denominator, "denominator", ("view", "original"))
     view = f"{name}_view"
+    chunk = pairs.tile_rows(chunk_size)
+    if chunk is not None and pairs.n > 1:
+        x, x_view = working(getattr(pairs, name)), working(getattr(pairs, view))
+        own = logit_scale * own_products(pairs, name, view)
+        if denominator == "view":
+            return _surprise(row_lse(x, x_view, logit_scale, exclude_diagonal=True, chunk_size=chunk), own)
+        return (row_lse(x, x, logit_scale, chunk_size=chunk) - own).mean()
     logits = logit_scale * pairs.gram(name, view if denominator == "view" else name)
     if denominator == "view":
         return F.cross_entropy(logits, torch.arange(pairs.n, device=logits.device))
@@ -136,9 +196,23 @@ def intra_modality_separation_loss(
     """
     check_number(logit_scale, "logit_scale", low=0, low_open=True)
     (similarity,) = pairs.needed("intra_modality_separation_loss", "caption_similarity")
-    partner, labels = torch.diag_embed(own_products(pairs, "image", "text")), torch.arange(pairs.n, device=pairs.device)
+    partner = own_products(pairs, "image", "text")
+    chunk = pairs.tile_rows(chunk_size)
+    if chunk is not None and pairs.n > 1:
+        sides = [_tiled_separation(pairs, name, partner, logit_scale, chunk) for name in ("image", "text")]
+        return ((sides[0] + sides[1]) / 2).to(pairs.dtype)
+    partner, labels = torch.diag_embed(partner), torch.arange(pairs.n, device=pairs.device)
     sides = [
         F.cross_entropy(logit_scale * (pairs.gram(name, name) * (1 - similarity) + partner), labels)
         for name in ("image", "text")
     ]
     return ((sides[0] + sides[1]) / 2).to(pairs.dtype)
+
+
+def _tiled_separation(
+    pairs: PairedEmbeddings, name: str, partner: Tensor, logit_scale: Tensor | float, chunk: int
+) -> Tensor:
+    x, similarity = working(getattr(pairs, name)), pairs.caption_similarity
+    others = row_lse(x, x, logit_scale, discount=similarity, exclude_diagonal=True, chunk_size=chunk)
+    own = logit_scale * (own_products(pairs, name, name) * (1 - similarity.diagonal()) + partner)
+    return _surprise(others, own)

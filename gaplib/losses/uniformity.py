@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from gaplib._validate import check_number
 from gaplib.pairs import PairedEmbeddings, working
+from gaplib.tiled import gaussian_lse
 
 
 def uniformity_loss(pairs: PairedEmbeddings, t: float = 2.0, *, chunk_size: int | None = None) -> Tensor:
@@ -87,6 +88,10 @@ def log_sum_kernel(
     The one place where the uniformities touch an n x n matrix. The norms are kept although rows are unit vectors, so
     that the gradient is that of the distance itself and not of its restriction to the sphere.
     """
+    chunk = pairs.tile_rows(chunk_size, symmetric=a == b)
+    if chunk is not None:
+        x, y = (working(getattr(pairs, name)) for name in (a, b))
+        return gaussian_lse(x, None if a == b else y, t, exclude_diagonal=not diagonal, chunk_size=chunk)
     norms = {name: working(getattr(pairs, name)).square().sum(dim=1) for name in (a, b)}
     return _LogSumKernel.apply(pairs.gram(a, b), norms[a], norms[b], t, diagonal)
 
