@@ -15,6 +15,7 @@ DATA = ("glyphs",)
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("32-true", "bf16-mixed")
+ARCHITECTURES = ("conv", "transformer")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,11 @@ class RunConfig:
     method, tau, learn_tau, weights   a name of ``gaplib.methods.METHODS`` and what to change of it; None keeps the
                                       method's own. ``learn_tau`` makes the temperature learnable (True), fixed (False)
     temperature                       any other policy of ``gaplib.temperature.POLICIES``, in place of ``learn_tau``
+    swapping                          what to change of a swapping method's ``gaplib.swapping.Swapping``, such as its p
     data, image_size, dim             the glyphs, side of an image in pixels, dimension of the embeddings (>= 2)
+    architecture                      "conv" (convolutions and a bag of words) or "transformer", the only one that can
+                                      share its trunk; None is "conv", or "transformer" for methods with shared towers
+    start                             another configuration, whose finished towers are trained on; None starts anew
     batch_size, steps                 pairs a step (>= 2), optimizer steps (>= 1)
     lr, weight_decay, optimizer, warmup, schedule
                                       peak learning rate, decay of the towers' weights, "adamw", "adam" or "sgd" (with
@@ -49,9 +54,12 @@ class RunConfig:
     learn_tau: bool | None = None
     weights: Mapping[str, float] | None = field(default=None, hash=False)
     temperature: str | None = None
+    swapping: Mapping[str, Any] | None = field(default=None, hash=False)
     data: str = "glyphs"
     image_size: int = 24
     dim: int = 64
+    architecture: str | None = None
+    start: RunConfig | None = None
     batch_size: int = 256
     steps: int = 600
     lr: float = 3e-3
@@ -92,6 +100,7 @@ class RunConfig:
                 f"{self.modalities!r}"
             )
         row = self.configured_method()
+        self._check_method(row)
         if self.multi_positive not in (True, False) or (
             self.multi_positive and (row.contrastive != "clip" or self.mismatch > 0)
         ):
@@ -100,6 +109,43 @@ class RunConfig:
                 f" with {row.contrastive!r} and mismatch {self.mismatch:g}"
             )
 
+    def _check_method(self, row: Method) -> None:
+        """Refuse what this method cannot be trained with."""
+        if row.post_hoc:
+            raise ValueError(
+                f"method: expected one to train with, got {row.name!r}, a treatment after training: train "
+                f"{row.trained!r}, then fit gaplib.posthoc.fit({row.post_hoc!r}, image, text) to its training pairs"
+            )
+        beyond = row.requires - {"steps"}
+        if self.modalities == "image-image" and beyond:
+            raise ValueError(
+                f"method: expected one that needs two embeddings alone for modalities 'image-image', got {row.name!r} "
+                f"({', '.join(sorted(beyond))})"
+            )
+        shared = row.towers == "shared"
+        if self.architecture is not None:
+            check_choice(self.architecture, "architecture", ("transformer",) if shared else ARCHITECTURES)
+        if self.architecture == "transformer" and ("private heads" in row.requires or self.modalities != "image-text"):
+            raise ValueError("architecture: expected 'conv' for private heads and for two image towers")
+        if self.start is not None and not isinstance(self.start, RunConfig):
+            raise ValueError(f"start: expected a RunConfig or None, got {self.start!r:.80}")
+        for name in ("data", "image_size", "dim", "modalities", "style_words") if self.start else ():
+            if getattr(self, name) != getattr(self.start, name):
+                raise ValueError(
+                    f"start: expected a run with {name} {getattr(self, name)!r}, got {getattr(self.start, name)!r}"
+                )
+        if self.start and self.towers_of(row) != self.start.towers_of(self.start.configured_method()):
+            raise ValueError(f"start: expected a run with the same towers as {row.name!r}, got {self.start.method!r}")
+
+    def towers_of(self, row: Method) -> dict[str, Any]:
+        """What the run's towers are, beyond their sizes."""
+        return {
+            "architecture": self.architecture or ("transformer" if row.towers == "shared" else "conv"),
+            "shared": row.towers == "shared",
+            "private": "private heads" in row.requires,
+            "views": "views" in row.requires,
+        }
+
     def pairing(self) -> Pairing:
         """How training pairs are made."""
         return Pairing(self.modalities, self.mismatch, self.style_words, self.look_alikes)
@@ -107,14 +153,23 @@ class RunConfig:
     def configured_method(self) -> Method:
         """The row of the table of methods, with this configuration's changes."""
         policy = self.temperature if self.learn_tau is None else ("learnable" if self.learn_tau else "fixed")
-        return method(self.method, self.tau, self.weights, policy)
+        return method(self.method, self.tau, self.weights, policy, self.swapping)
 
     def resolved(self) -> RunConfig:
         """The same run with the method's defaults written out, so that equal runs compare equal."""
         row = self.configured_method()
         policy = {"learnable": True, "fixed": False}.get(row.temperature)
         other = row.temperature if policy is None else None
-        return replace(self, tau=row.tau, learn_tau=policy, temperature=other, weights=dict(row.terms))
+        return replace(
+            self,
+            tau=row.tau,
+            learn_tau=policy,
+            temperature=other,
+            weights=dict(row.terms),
+            swapping=asdict(row.swapping) if row.swapping else None,
+            architecture=self.towers_of(row)["architecture"],
+            start=self.start.resolved() if self.start else None,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -126,7 +181,8 @@ class RunConfig:
         known = {one.name for one in fields(cls)}
         for name in values:
             check_choice(name, "configuration", sorted(known))
-        return cls(**values)
+        start = values.get("start")
+        return cls(**{**values, "start": cls.from_dict(start) if isinstance(start, Mapping) else start})
 
 
 #: smallest value of every whole-number field

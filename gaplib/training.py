@@ -26,13 +26,15 @@ from gaplib import checkpoints
 from gaplib._fabric import check_device, launch
 from gaplib._validate import check_integer
 from gaplib.data import glyphs
+from gaplib.data.caption_similarity import caption_similarity
+from gaplib.data.views import VIEW_WORDS, second_views
 from gaplib.history import encode, log_spaced_steps, measure
 from gaplib.methods import Objective
 from gaplib.pairs import PairedEmbeddings
 from gaplib.run_cache import Entry
 from gaplib.run_config import RunConfig
 from gaplib.run_files import Run, RunFolderError, claim_folder, only_process, versions
-from gaplib.towers import image_pair_towers, tiny_towers
+from gaplib.towers import image_pair_towers, tiny_towers, transformer_towers
 
 __all__ = ["NonFiniteLoss", "Run", "RunConfig", "RunFolderError", "cached_run", "train"]
 
@@ -108,11 +110,17 @@ class _Step(nn.Module):
         super().__init__()
         self.towers, self.objective = towers, objective
 
-    def forward(self, images: Tensor, second: Tensor, groups: Tensor | None, *args: Any) -> dict[str, Tensor]:
-        image, text = self.towers.encode_image(images), self.towers.encode_text(second)
-        with torch.autocast(images.device.type, enabled=False):  # losses in single precision
-            image, text = (functional.normalize(one.float(), dim=1) for one in (image, text))
-            return self.objective.parts(PairedEmbeddings(image, text, groups=groups, check=False), *args)
+    def forward(self, inputs: dict[str, Tensor], *args: Any) -> dict[str, Tensor]:
+        image, image_private = self.towers.image_features(inputs["image"])
+        text, text_private = self.towers.text_features(inputs["text"])
+        features = {"image": image, "text": text, "image_private": image_private, "text_private": text_private}
+        if "image_view" in inputs:
+            features["image_view"], features["image_private_view"] = self.towers.image_features(inputs["image_view"])
+            features["text_view"], features["text_private_view"] = self.towers.text_features(inputs["text_view"])
+        with torch.autocast(inputs["image"].device.type, enabled=False):  # losses in single precision
+            unit = {name: functional.normalize(z.float(), dim=1) for name, z in features.items() if z is not None}
+            beside = {name: inputs.get(name) for name in ("groups", "caption_similarity")}
+            return self.objective.parts(PairedEmbeddings(**unit, **beside, check=False), *args)
 
 
 class _Trainer:
@@ -125,8 +133,9 @@ class _Trainer:
         self.batch = self.pairing.batches(data, config.batch_size, config.seed)
         dev_size = int(np.count_nonzero(data.split == "dev"))
         self.dev = self.pairing.sample(data, "dev", min(config.eval_pairs, dev_size), seed=0)
-        towers = _towers(config, data)
+        towers = _towers(config, data, device)
         self.objective = config.configured_method().build()
+        self.requires = self.objective.method.requires
         step = _Step(towers, self.objective)
         self.model, self.optimizer = self.fabric.setup(step, _optimizer(step, config))
         self.step, self.spent, self.history = 0, 0.0, []
@@ -156,17 +165,27 @@ class _Trainer:
 
     def _forward(self, step: int) -> Tensor:
         """The loss on the batch of ``step``; stops the run if one of its terms is not finite."""
-        batch = self.batch(step)
-        groups = torch.as_tensor(batch.answer) if self.config.multi_positive else None
-        images, second, groups = self.fabric.to_device((batch.images, self.pairing.second(batch), groups))
+        inputs = self.fabric.to_device(self._inputs(step))
         if not 0 < float(self.objective.logit_scale.detach()) < math.inf:
             raise NonFiniteLoss(step, "temperature", self.checkpoint)
-        parts = self.model(images, second, groups, step, self.config.steps, _generator(self.config.seed, step))
+        parts = self.model(inputs, step, self.config.steps, _generator(self.config.seed, step))
         loss = sum(parts.values())
         if not math.isfinite(loss.item()):
             bad = [name for name, value in parts.items() if not math.isfinite(value.item())]
             raise NonFiniteLoss(step, f"loss ({', '.join(bad) or 'sum of its terms'})", self.checkpoint)
         return loss
+
+    def _inputs(self, step: int) -> dict[str, Tensor]:
+        """What the towers and the objective see at ``step``."""
+        batch = self.batch(step)
+        inputs = {"image": batch.images, "text": self.pairing.second(batch)}
+        if self.config.multi_positive:
+            inputs["groups"] = torch.as_tensor(batch.answer)
+        if "views" in self.requires:
+            inputs["image_view"], inputs["text_view"] = second_views(self.data, batch, self.config.seed, step)
+        if "caption similarity" in self.requires:
+            inputs["caption_similarity"] = caption_similarity(batch.tokens)
+        return inputs
 
     def _update(self) -> None:
         factor = _rate_factor(self.step, self.config)
@@ -251,11 +270,20 @@ class _Trainer:
         return run
 
 
-def _towers(config: RunConfig, data: Any) -> nn.Module:
-    """The run's towers before training; with ``procrustes`` the second one is rotated onto the first."""
+def _towers(config: RunConfig, data: Any, device: str) -> nn.Module:
+    """The run's towers before training: those of the run that it starts from, or new ones.
+
+    With ``procrustes`` the second one is rotated onto the first.
+    """
+    if config.start:
+        return cached_run(config.start, device=device).towers().train()
     size = {"dim": config.dim, "image_size": config.image_size, "seed": config.seed}
     if config.modalities == "image-text":
-        return tiny_towers(vocabulary_size=config.pairing().vocabulary_size(data), **size)
+        kind = config.towers_of(config.configured_method())
+        vocabulary = config.pairing().vocabulary_size(data) + (VIEW_WORDS if kind["views"] else 0)
+        if kind["architecture"] == "transformer":
+            return transformer_towers(vocabulary, shared=kind["shared"], **size)
+        return tiny_towers(vocabulary, private_dim=config.dim if kind["private"] else None, **size)
     towers = image_pair_towers(**size)
     if config.procrustes:
         sample = data.sample("train", min(2048, int(np.count_nonzero(data.split == "train"))), seed=config.seed)

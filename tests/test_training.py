@@ -21,6 +21,7 @@ from gaplib import _sources, checkpoints, methods, run_cache, run_files, trainin
 from gaplib import towers as towers_module
 from gaplib.data import glyphs
 from gaplib.history import encode, log_spaced_steps
+from gaplib.pairs import PairedEmbeddings
 from gaplib.towers import tiny_towers
 from gaplib.training import NonFiniteLoss, Run, RunConfig, RunFolderError, cached_run, train
 
@@ -166,11 +167,66 @@ def test_towers_carry_the_trained_weights(run, tmp_path):
         assert np.allclose(text.numpy(), run.embeddings["test_text"], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["siglip", "cua", "cuaxu"])
-def test_every_method_trains(name):
-    run = quiet(tiny(method=name, steps=3))
+@pytest.mark.parametrize("name", ["siglip", "cuaxu+ts-s3", "cyclip", "sep", "br", "gc", "alignclip", "ss"])
+def test_every_kind_of_method_trains(name, tmp_path):
+    run = quiet(tiny(method=name, steps=3), tmp_path / "run")
     assert math.isfinite(run.history[-1]["loss"])
     assert ("bias" in run.info["objective"]) == (name == "siglip")
+    sample = glyphs.load().sample("test", seed=0)
+    again = Run.load(tmp_path / "run")
+    assert np.allclose(encode(again.towers(), sample)[0].numpy(), run.embeddings["test_image"], atol=1e-6)
+    assert_same_run(again, run)
+
+
+def test_second_views_reach_the_towers():
+    """What a method with views minimises is what the towers make of ``second_views``, put together by hand."""
+    config = tiny(method="sep", tau=0.5, learn_tau=False).resolved()
+    trainer = training._Trainer(config, "cpu", glyphs.load(), None)
+    towers = trainer.model.module.towers
+    batch = glyphs.load().batches("train", 16, 0)(0)
+    inputs = {"image": batch.images, "text": batch.tokens}
+    inputs["image_view"], inputs["text_view"] = training.second_views(glyphs.load(), batch, 0, 0)
+    unit = {}
+    for name, value in inputs.items():
+        modality, _, view = name.partition("_")
+        names = f"{modality}_view" if view else modality, f"{modality}_private{'_view' if view else ''}"
+        for one, z in zip(names, getattr(towers, f"{modality}_features")(value), strict=True):
+            unit[one] = functional.normalize(z, dim=1)
+    by_hand = methods.method("sep", tau=0.5, temperature="fixed").build()(PairedEmbeddings(**unit))
+    assert trainer._forward(0).item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_fine_tuning_starts_where_the_other_run_ended(cache, run):
+    start = tiny()
+    tuned = cached_run(tiny(method="cua", start=start, steps=2))
+    assert tuned.history[0]["centroid_distance"] == run.history[-1]["centroid_distance"]
+    assert tuned.history[-1]["centroid_distance"] != run.history[-1]["centroid_distance"]
+    assert tuned.config == RunConfig.from_dict(json.loads(json.dumps(tuned.config.to_dict())))
+    assert tuned.config.start == start.resolved()
+    for wrong, match in (
+        ({"start": start, "dim": 16}, "start: expected a run with dim 16, got 8"),
+        ({"start": start, "method": "sep"}, "start: expected a run with the same towers"),
+        ({"start": "clip"}, "start: expected a RunConfig"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            tiny(**wrong)
+
+
+def test_what_a_method_cannot_be_trained_with_is_refused():
+    for wrong, match in (
+        ({"method": "cua+mean-centring"}, r"method: expected one to train with.*train 'cua'.*posthoc.fit\('mean-cent"),
+        ({"method": "gc", "modalities": "image-image"}, "method: expected one that needs two embeddings alone"),
+        ({"method": "shared", "architecture": "conv"}, "architecture: expected one of transformer"),
+        ({"method": "sep", "architecture": "transformer"}, "architecture: expected 'conv' for private heads"),
+        ({"architecture": "mlp"}, "architecture: expected one of conv, transformer"),
+        ({"swapping": {"p": 0.5}}, "swapping: expected None for 'clip'"),
+        ({"method": "hs", "swapping": {"p": 2}}, "p: expected"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            tiny(**wrong)
+    assert tiny(method="hs", swapping={"p": 0.5}).resolved().swapping["renormalize"] is True
+    assert tiny(method="shared").resolved().architecture == "transformer"
+    assert tiny(method="hs", swapping={"p": 0.001}).resolved() == tiny(method="hs").resolved()
 
 
 def test_mixed_precision_stays_near_single_precision(run):
@@ -463,10 +519,13 @@ def test_the_key_follows_code_that_a_run_depends_on(tmp_path):
     for module in ("plots", "results", "claims/__init__", "_sources", "run_cache", "__main__"):
         with open(tmp_path / "gaplib" / f"{module}.py", "a") as file:
             file.write("\nchanged = 1\n")
-    with open(tmp_path / "gaplib" / "losses.py", "a") as file:
+    with open(tmp_path / "gaplib" / "losses" / "contrastive.py", "a") as file:
         file.write("\n# a remark\n")
     assert key() == before
-    for module in ("losses", "methods", "temperature", "towers", "pairs", "training", "data/glyphs", "history"):
+    for module in (
+        *("losses/contrastive", "methods", "temperature", "swapping", "towers/tiny", "pairs", "training", "history"),
+        *("data/glyphs", "data/views"),
+    ):
         with open(tmp_path / "gaplib" / f"{module}.py", "a") as file:
             file.write("\nchanged = 1\n")
         assert key() != before, module
