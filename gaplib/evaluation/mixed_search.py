@@ -114,6 +114,17 @@ def dip(by_share: dict[float, float]) -> float:
     return max(0.0, (by_share[0.0] + by_share[1.0]) / 2 - min(between))
 
 
+def sag(by_share: dict[float, float]) -> float:
+    """How far a mixed search falls below the straight line between its ends (shares 0 and 1) at most; 0 or more.
+
+    Unlike :func:`dip` it is 0 where one end is simply harder than the other and each document is found as well among
+    its own kind as in the mix. ``ValueError`` as there.
+    """
+    dip(by_share)
+    start, end = by_share[0.0], by_share[1.0]
+    return max(0.0, *(start + share * (end - start) - value for share, value in by_share.items()))
+
+
 def _ndcg(scores: np.ndarray, query: np.ndarray, document: np.ndarray, k: int, tolerance: float) -> np.ndarray:
     """NDCG@k, where (query, document) lists the relevant places in order of the queries.
 
