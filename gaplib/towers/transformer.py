@@ -14,6 +14,7 @@ from gaplib._validate import check_integer, check_number
 from gaplib.towers.two_tower import INIT_LOGIT_SCALE, TwoTower, check_images, check_tokens, seeded
 
 CONTEXT = 32  # most tokens of a text; the longest name has 13
+_PLACE = 0.3  # spread of the embedded places at the start, about that of an embedded patch
 
 
 class Patches(nn.Module):
@@ -22,7 +23,7 @@ class Patches(nn.Module):
     def __init__(self, image_size: int, patch: int, width: int):
         super().__init__()
         self.embedding = nn.Conv2d(1, width, patch, stride=patch)
-        self.place = nn.Parameter(0.02 * torch.randn((image_size // patch) ** 2, width))
+        self.place = nn.Parameter(_PLACE * torch.randn((image_size // patch) ** 2, width))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.embedding(images).flatten(2).transpose(1, 2) + self.place
@@ -34,7 +35,7 @@ class Words(nn.Module):
     def __init__(self, vocabulary_size: int, width: int):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, width, padding_idx=0)
-        self.place = nn.Parameter(0.02 * torch.randn(CONTEXT, width))
+        self.place = nn.Parameter(_PLACE * torch.randn(CONTEXT, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.embedding(tokens) + self.place[: tokens.shape[1]]
@@ -108,15 +109,16 @@ def transformer_towers(
     image_size: int = 24,
     shared: bool = False,
     seed: int = 0,
-    width: int = 32,
-    layers: int = 2,
+    width: int = 48,
+    layers: int = 1,
     heads: int = 2,
-    patch: int = 6,
+    patch: int = 8,
     init_logit_scale: float = INIT_LOGIT_SCALE,
 ) -> TransformerTowers:
     """Transformers for glyphs and names, random weights by seed; ``shared``: one trunk for both modalities.
 
-    The embeddings and the image's (or the shared) trunk start from the same weights either way.
+    The embeddings and the image's (or the shared) trunk start from the same weights either way. The sizes are what one
+    CPU core can train: a step at batch 256 takes about 20 ms, where `tiny_towers` takes 13 and learns more.
 
     Raises ``ValueError`` for a vocabulary below 3, ``dim`` below 2, ``image_size`` outside [12, 128], a ``width`` that
     ``heads`` does not divide, an ``image_size`` that ``patch`` does not divide, sizes below 1 or a negative seed.
