@@ -25,7 +25,7 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache_
 CLAIMS := $(BUILD)/results/claims.json
 BUILDING := $(filter book html notebook confirm executed serve,$(MAKECMDGOALS))
 
-.PHONY: help book html executed notebook test lint runs confirm serve lock clean
+.PHONY: help book html executed notebook test lint bench runs confirm serve lock clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -36,6 +36,7 @@ help:
 	@echo "make serve             build the site and serve it on http://localhost:$(PORT)"
 	@echo "make runs              the training runs in the cache and what they cost"
 	@echo "make confirm           the confirming run (more seeds; resumable), then results/confirm"
+	@echo "make bench             measure speed and memory (about ten minutes of a quiet machine), into $(BUILD)/bench"
 	@echo "make lint              only the lints: code, spelling, numbers typed into prose"
 	@echo "make lock              resolve requirements.txt anew from pyproject.toml"
 	@echo "make clean             remove $(BUILD), the cache of training runs included"
@@ -114,6 +115,9 @@ lint: $(VENV)/.stamp
 test: lint
 	@echo "Tests"
 	@$(PY) -m pytest -n $(JOBS) -m "not site"
+
+bench: $(VENV)/.stamp
+	@$(PY) -m bench --out $(BUILD)/bench $(if $(PARTS),--parts $(PARTS))
 
 runs: $(VENV)/.stamp
 	@$(PY) -m gaplib runs

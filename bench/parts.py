@@ -1,0 +1,119 @@
+"""The five measurements, each a list of rows (``Row``); sizes are arguments, so that a test can run them small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from bench.cases import CAPTIONS, CASES, KS
+from bench.measure import by_turns, extra_memory, free_memory, ratio
+from gaplib.methods import METHODS
+from gaplib.run_config import RunConfig
+from gaplib.training import _data, _Trainer
+
+#: MiB an entry of the n x n matrices that the composed form of cuaxu needs, generously: 15 such matrices in float32
+COMPOSED_MIB = 60 / 2**20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: ``value`` is ``reference_name``'s cost over ``name``'s, or what ``unit`` says.
+
+    ``limit`` is what was promised, met where ``value`` is on the right side of it (``at_most``); None promises nothing.
+    """
+
+    part: str
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+    at_most: bool = True
+    details: dict[str, Any] | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the promise is kept; None where there was none."""
+        if self.limit is None:
+            return None
+        return self.value <= self.limit if self.at_most else self.value >= self.limit
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON file."""
+        return asdict(self) | {"met": self.met}
+
+
+def training_step(names: Sequence[str] | None = None, batch_size: int = 256, repeats: int = 40) -> Iterator[Row]:
+    """(a) a training step of each method over one of CLIP with the same towers, data and optimizer included."""
+    names = names or [name for name, row in METHODS.items() if not row.post_hoc and name != "clip"]
+
+    def update(name: str, architecture: str | None = None) -> Any:
+        # Of a method that swaps now and then, a step that does.
+        swapping = {"p": 1.0} if METHODS[name].swapping else None
+        config = RunConfig(method=name, batch_size=batch_size, architecture=architecture, swapping=swapping).resolved()
+        return _Trainer(config, "cpu", _data(config), None)._update
+
+    clips: dict[str, Any] = {}
+    for name in names:
+        kind = "transformer" if METHODS[name].towers == "shared" else "conv"
+        if kind not in clips:
+            clips[kind] = update("clip", kind)
+        taken = by_turns({"clip": clips[kind], name: update(name)}, repeats, warm_up=5)
+        needs = METHODS[name].requires
+        details = {"ms": 1e3 * median(taken[name]), "clip ms": 1e3 * median(taken["clip"]), "requires": sorted(needs)}
+        limit = None if "views" in needs else 1.15
+        yield Row("a", f"{name} step / clip step", ratio(taken, name, "clip"), "x", limit, details=details)
+
+
+def large_batch(n: int = 4096, d: int = 512, repeats: int = 5) -> Iterator[Row]:
+    """(b) forward and backward of cuaxu against the composition of public parts."""
+    yield _speed("b", "cuaxu", "cuaxu composed", n, d, repeats, limit=4.0)
+
+
+def memory(ns: Sequence[int] = (4096, 8192, 16384), d: int = 512, composed: bool = True) -> Iterator[Row]:
+    """(c) extra peak memory of forward and backward of cuaxu in tiles, and of the composition."""
+    found = {n: extra_memory("cuaxu", n, d) for n in ns}
+    for n, value in found.items():
+        yield Row("c", f"cuaxu in tiles, n = {n:,}", value, "MiB", 300.0 if n == 16384 else None, details={"n": n})
+    for small, large in pairwise(ns):
+        if large == 2 * small:
+            yield Row("c", f"growth from n = {small:,} to {large:,}", found[large] / found[small], "x", 2.2)
+    for n in ns if composed else ():
+        if free_memory() < COMPOSED_MIB * n * n:
+            yield Row("c", f"composed, n = {n:,}: not enough memory here", float("nan"), "MiB", details={"n": n})
+            continue
+        value = extra_memory("cuaxu composed", n, d)
+        yield Row("c", f"composed, n = {n:,}", value, "MiB", details={"n": n})
+        yield Row("c", f"composed / tiles, n = {n:,}", value / found[n], "x")
+
+
+def closed_forms(n: int = 4096, d: int = 512, repeats: int = 5) -> Iterator[Row]:
+    """(d) the cyclic terms in closed form (float64 inside) against the n x n matrices (float32)."""
+    yield _speed("d", "cyclic", "cyclic composed", n, d, repeats)
+    yield _memory_ratio("d", "cyclic", "cyclic composed", n, d)
+
+
+def search(n: int = 5000, d: int = 512, repeats: int = 3) -> Iterator[Row]:
+    """(e) retrieval, n images and five texts each, against a full order and against indicators of the k best."""
+    found = {name: CASES[name](n, d)() for name in ("retrieval", "retrieval argsort", "retrieval topk")}
+    for other in ("retrieval argsort", "retrieval topk"):
+        # Queries whose answers tie in one form and not in the other, by rounding, may differ.
+        apart = max(abs(found["retrieval"][name] - found[other][name]) for name in found["retrieval"])
+        if apart > 2 / n:
+            raise AssertionError(f"{other} finds other recalls than retrieval, by up to {apart:.2g}")
+        yield _speed("e", "retrieval", other, n, d, repeats, texts=CAPTIONS * n, ks=list(KS))
+        yield _memory_ratio("e", "retrieval", other, n, d)
+
+
+def _speed(part: str, ours: str, other: str, n: int, d: int, repeats: int, limit=None, **details: Any) -> Row:
+    taken = by_turns({name: CASES[name](n, d) for name in (ours, other)}, repeats)
+    details |= {"n": n, "d": d, "repeats": repeats, "seconds": median(taken[ours]), "other": median(taken[other])}
+    return Row(part, f"{other} / {ours}, time", ratio(taken, other, ours), "x", limit, at_most=False, details=details)
+
+
+def _memory_ratio(part: str, ours: str, other: str, n: int, d: int) -> Row:
+    mib, others = extra_memory(ours, n, d), extra_memory(other, n, d)
+    details = {"n": n, "d": d, "mib": mib, "other": others}
+    return Row(part, f"{other} / {ours}, memory", others / mib, "x", at_most=False, details=details)
