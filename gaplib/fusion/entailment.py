@@ -19,9 +19,8 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import coo_array, csr_array, vstack
 
-from ..data import glyphs
 from .combinations import held_out
-from .names import CASES, FACES
+from .names import CASES, FACES, alphabet
 from .sampling import Drawn, spread
 
 ALPHABETS = ("latin", "greek", "cyrillic", "mathematical")
@@ -76,7 +75,7 @@ class Plan:
 @cache
 def _readings() -> dict[int, frozenset[tuple[str, str]]]:
     """Readings of every picture that has two of another alphabet or case, by its place in Glyphs.images."""
-    g = glyphs.load()
+    g = alphabet()
     known = {i: reading(chr(c)) for i, c in enumerate(g.codepoints.tolist())}
     found, pixels = defaultdict(set), {}
     for j, i in enumerate(g.name_of_image.tolist()):
@@ -89,7 +88,7 @@ def _readings() -> dict[int, frozenset[tuple[str, str]]]:
 @cache
 def plan(split: str) -> Plan:
     """How the statements of one split are drawn. Raises ``ValueError`` if its pictures allow no balance."""
-    g = glyphs.load()
+    g = alphabet()
     kinds: dict = defaultdict(list)
     for j, readings in _readings().items():
         if g.split[g.name_of_image[j]] == split:
@@ -150,7 +149,7 @@ def _widen(matrix: csr_array, column: np.ndarray) -> csr_array:
 
 def draw(split: str, n: int, rng: np.random.Generator) -> Drawn:
     """``n`` statements in random order; every picture drawn is asked one of each answer (but for a rest of n / 3)."""
-    g, chosen, out = glyphs.load(), plan(split), Drawn()
+    g, chosen, out = alphabet(), plan(split), Drawn()
     drawn = spread(chosen.weight, -(-n // len(ANSWERS)), rng)
     for kind, count in zip(*np.unique(drawn, return_counts=True), strict=True):
         images = chosen.images[kind]

@@ -93,16 +93,22 @@ class Pictures:
 
 
 @cache
+def alphabet() -> glyphs.Glyphs:
+    """The glyphs that all tasks are made from, read once a process."""
+    return glyphs.load()
+
+
+@cache
 def letters() -> dict[int, Letter]:
     """Letters of the alphabet by their place in Glyphs.names."""
-    found = {i: letter(chr(c)) for i, c in enumerate(glyphs.load().codepoints.tolist())}
+    found = {i: letter(chr(c)) for i, c in enumerate(alphabet().codepoints.tolist())}
     return {i: attributes for i, attributes in found.items() if attributes}
 
 
 @cache
 def pictures(split: str) -> Pictures:
     """All pictures of the letters of one split."""
-    g, known = glyphs.load(), letters()
+    g, known = alphabet(), letters()
     names, faces = defaultdict(set), defaultdict(set)
     inside = [j for j, name in enumerate(g.name_of_image.tolist()) if name in known]
     for j in inside:

@@ -32,10 +32,14 @@ def truth(kind: str, left: Letter, right: Letter) -> bool:
     """Whether the statement of this kind (not its complement) holds of two letters."""
     if kind == "script":
         return left.script == right.script
-    same = left.script == right.script and left.base.lower() == right.base.lower()
     if kind == "capital":
-        return same and left.mark == right.mark and (left.case, right.case) == CASES
-    return same and left.case == right.case and left.mark != right.mark
+        return (left.case, right.case) == CASES and left.base == right.base.upper() and left.mark == right.mark
+    return left.base == right.base and left.mark != right.mark
+
+
+def _regular(a: Letter) -> bool:
+    """Whether a letter is the only one in its case with its counterpart: final sigma, long s and dotless i are not."""
+    return a.base.upper().lower() == a.base.lower()
 
 
 def combination(rows: Pictures, left: int, right: int) -> tuple[str, str]:
@@ -65,7 +69,8 @@ def _cells(a: Letter) -> list[tuple]:
 def pool(split: str) -> Pool:
     """The pictures of one split; training leaves held-out combinations away."""
     rows = names.pictures(split)
-    rows = rows.take(names.clear(rows) & (rows.mark >= 0))
+    regular = np.array([_regular(names.letters()[i]) for i in rows.name.tolist()])
+    rows = rows.take(names.clear(rows) & (rows.mark >= 0) & regular)
     novel = letters_held_out(rows)
     if split == "train":
         rows, novel = rows.take(~novel), novel[~novel]

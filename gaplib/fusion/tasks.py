@@ -14,7 +14,7 @@ import torch
 
 from .._validate import check_choice, check_integer
 from ..data import glyphs
-from . import entailment, pairs, vqa
+from . import entailment, names, pairs, vqa
 from .vocabulary import BOS, EOS, encode
 
 TASKS = {"vqa": vqa, "nlvr": pairs, "entailment": entailment}
@@ -98,7 +98,7 @@ def _batch(name: str, split: str, n: int, seed: list[int]) -> TaskBatch:
     module = TASKS[check_choice(name, "name", TASKS)]
     check_choice(split, "split", glyphs.SPLITS)
     drawn = module.draw(split, check_integer(n, "n", low=1), np.random.default_rng(seed))
-    g = glyphs.load()
+    g = names.alphabet()
     image = np.array(drawn.image)
     answer = torch.tensor([module.ANSWERS.index(a) for a in drawn.answer])
     return TaskBatch(

@@ -10,7 +10,8 @@ from functools import cache
 
 import torch
 
-from ..data import glyph_names, glyphs
+from ..data import glyph_names
+from .names import alphabet
 
 PAD, UNK, CLS, MASK, BOS, EOS = range(6)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[BOS]", "[EOS]")
@@ -21,7 +22,7 @@ def vocabulary() -> tuple[str, ...]:
     """Special tokens (0 pads, 1 is unknown), the words of the training names, then those of questions and answers."""
     from .tasks import TASKS, answers, sentences  # they are written with this vocabulary: imported when it is built
 
-    names = glyphs.load().vocabulary[len(glyph_names.SPECIAL) :]
+    names = alphabet().vocabulary[len(glyph_names.SPECIAL) :]
     texts = [text for name in TASKS for text in (*sentences(name), *answers(name))]
     asked = {word for text in texts for word in glyph_names.words(text)}
     return (*SPECIAL, *names, *sorted(asked - set(names)))

@@ -13,7 +13,6 @@ from functools import cache
 
 import numpy as np
 
-from ..data import glyphs
 from . import names
 from .combinations import TILES, letters_held_out
 from .names import CASES, FACES, MARKED_SCRIPTS, MARKS, NUMBERS, SCRIPTS
@@ -86,7 +85,7 @@ def _letters(rows: names.Pictures, kinds: tuple[str, ...], split: str) -> Pool:
 
 def _counted(split: str, count: Callable[[str], tuple[int, int] | None]) -> tuple[np.ndarray, ...]:
     """Pictures, names and the two different counts (a, b) of the characters of a split that ``count`` knows."""
-    g = glyphs.load()
+    g = names.alphabet()
     counts = {int(i): count(chr(g.codepoints[i])) for i in g.index(split)}
     counts = {i: found for i, found in counts.items() if found and found[0] != found[1]}
     image = np.flatnonzero(np.isin(g.name_of_image, list(counts)))
