@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from gaplib.tiled import gaussian_potential_lse, row_lse
+from gaplib.tiled import gaussian_lse, row_lse, two_way_lse
 
 
 def _inputs(n=37, m=29, d=5, seed=0):
@@ -45,15 +45,67 @@ def test_gradcheck(exclude):
     )
 
 
-@pytest.mark.parametrize("chunk", [None, 4])
-def test_gaussian_potential_equals_distances(chunk):
+@pytest.mark.parametrize("exclude", [False, True])
+@pytest.mark.parametrize("shape", [(37, 29), (29, 37), (20, 20), (2, 2)])
+@pytest.mark.parametrize("chunk", [None, 1, 7, 1000])
+def test_two_ways_are_one_way_and_its_transpose(exclude, shape, chunk):
+    x, y, scale = _inputs(*shape)
+    want = _dense(x, y, scale, exclude), _dense(y, x, scale, exclude)
+    got = two_way_lse(x, y, scale, exclude_diagonal=exclude, chunk_size=chunk)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    weights = [torch.linspace(0.5, 2, n, dtype=torch.float64) for n in shape]
+    grads = [
+        torch.autograd.grad(sum(a @ w for a, w in zip(both, weights, strict=True)), (x, y, scale))
+        for both in (got, want)
+    ]
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("chunk", [None, 2, 100])
+def test_discounted_products(chunk):
+    x, y, scale = _inputs(7, 9)
+    discount = torch.rand(7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    want = (scale * (x @ y.T) * (1 - discount)).logsumexp(1)
+    got = row_lse(x, y, scale, discount=discount, chunk_size=chunk)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    grads = [torch.autograd.grad(z.square().sum(), (x, y, scale)) for z in (got, want)]
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
+    with pytest.raises(ValueError, match=r"^discount: expected shape \(7, 9\), got \(9, 7\)"):
+        row_lse(x, y, scale, discount=discount.T, chunk_size=chunk)
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("chunk", [None, 1, 4, 11])
+def test_gaussian_sum_is_that_of_distances(chunk, same, exclude):
     x, y, _ = _inputs(11, 11, 4, seed=1)
-    distances = (x[:, None] - y[None]).square().sum(-1)
-    want = (-2.0 * distances).masked_fill(torch.eye(11, dtype=torch.bool), -torch.inf).logsumexp(1)
-    got = gaussian_potential_lse(x, y, 2.0, exclude_diagonal=True, chunk_size=chunk)
-    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
-    for g, w in zip(torch.autograd.grad(got.sum(), (x, y)), torch.autograd.grad(want.sum(), (x, y)), strict=True):
-        torch.testing.assert_close(g, w, rtol=1e-9, atol=1e-9)
+    other = x if same else y
+    away = ~torch.eye(11, dtype=torch.bool) if exclude else torch.ones(11, 11, dtype=torch.bool)
+    want = (-0.3 * (x[:, None] - other[None]).square().sum(-1))[away].logsumexp(0)
+    got = gaussian_lse(x, None if same else y, 0.3, exclude_diagonal=exclude, chunk_size=chunk)
+    torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
+    wanted = (x,) if same else (x, y)
+    grads = [torch.autograd.grad(z, wanted) for z in (got, want)]
+    torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-10)
+
+
+def test_one_sided_gradients():
+    x, y, scale = _inputs(9, 9)
+    for fixed in range(3):
+        given = [z.detach() if i == fixed else z for i, z in enumerate((x, y, scale))]
+        free = [z for z in given if z.requires_grad]
+        rows, columns = two_way_lse(*given, chunk_size=4)
+        want = _dense(*given, False).sum() + _dense(given[1], given[0], given[2], False).sum()
+        grads = [torch.autograd.grad(z, free) for z in (rows.sum() + columns.sum(), want)]
+        torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
+
+
+def test_one_direction_alone_of_two_has_its_own_gradient():
+    x, y, scale = _inputs(9, 6)
+    for side, want in enumerate((_dense(x, y, scale, False), _dense(y, x, scale, False))):
+        got = two_way_lse(x, y, scale, chunk_size=4)[side]
+        grads = [torch.autograd.grad(z.sum(), (x, y, scale)) for z in (got, want)]
+        torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
 
 
 def test_large_logits_do_not_overflow():
@@ -89,9 +141,14 @@ def test_bad_input_is_named():
         "x": lambda: row_lse(x[0], y),
         "y": lambda: row_lse(x, y[:, :2]),
         "chunk_size": lambda: row_lse(x, y, chunk_size=0),
-        "t": lambda: gaussian_potential_lse(x, y, 0.0, exclude_diagonal=False),
+        "t": lambda: gaussian_lse(x, y, 0.0),
     }.items():
         with pytest.raises(ValueError, match=f"^{name}:"):
             call()
+    for call in (row_lse, two_way_lse):
+        with pytest.raises(ValueError, match=r"^y:"):
+            call(x[:1], x[:1], exclude_diagonal=True)
     with pytest.raises(ValueError, match=r"^y:"):
-        row_lse(x[:1], x[:1], exclude_diagonal=True)
+        gaussian_lse(x[:1], None, 2.0, exclude_diagonal=True)
+    with pytest.raises(ValueError, match=r"^x:"):
+        two_way_lse(x[:1], x[:2], exclude_diagonal=True)

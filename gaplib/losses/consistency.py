@@ -23,8 +23,7 @@ def cyclic_loss(pairs: PairedEmbeddings) -> Tensor:
     The sum of both is (1/n) sum over j, k of <x_j - y_j, x_k + y_k>²: zero where the pairs coincide, but also where all
     the differences are orthogonal to all the sums, as with a gap that is constant and orthogonal to the rest.
     """
-    difference, total = _difference_and_sum(pairs.image, pairs.text)
-    return (_mixed_norm(difference, total) / pairs.n).to(pairs.dtype)
+    return _rounded(_cyclic(pairs) / pairs.n, pairs)
 
 
 def geometric_consistency_loss(pairs: PairedEmbeddings) -> Tensor:
@@ -40,7 +39,7 @@ def geometric_consistency_loss(pairs: PairedEmbeddings) -> Tensor:
     x, y, x_view, y_view = (as_float64(z) for z in (pairs.image, pairs.text, image_view, text_view))
     # <x, y> - <x', y'> from differences, which keeps its digits where the views nearly coincide.
     partners = ((x - x_view) * y + x_view * (y - y_view)).sum(dim=1).square().sum()
-    return cyclic_loss(pairs) + ((views + partners) / pairs.n).to(pairs.device).to(pairs.dtype)
+    return _rounded((_cyclic(pairs) + views + partners) / pairs.n, pairs)
 
 
 def brownian_bridge_loss(pairs: PairedEmbeddings, t: float = 0.25) -> Tensor:
@@ -63,7 +62,17 @@ def brownian_bridge_loss(pairs: PairedEmbeddings, t: float = 0.25) -> Tensor:
         raise ValueError(
             f"pairs: expected image and text whose mean has a direction, got opposite ones in pair {int(norm.argmin())}"
         )
-    return (as_float64(view) - mean / norm).square().sum(dim=1).mean().to(pairs.device).to(pairs.dtype)
+    return _rounded((as_float64(view) - mean / norm).square().sum(dim=1).mean(), pairs)
+
+
+def _rounded(loss: Tensor, pairs: PairedEmbeddings) -> Tensor:
+    """The loss in the embeddings' type, on their device (which may have no float64: in this order)."""
+    return loss.to(pairs.dtype).to(pairs.device)
+
+
+def _cyclic(pairs: PairedEmbeddings) -> Tensor:
+    """Both cyclic terms, summed over all j and k."""
+    return _mixed_norm(*_difference_and_sum(pairs.image, pairs.text))
 
 
 def _difference_and_sum(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
