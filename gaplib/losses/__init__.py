@@ -12,8 +12,9 @@ are the same.
 
 from gaplib.losses.alignment import alignment_loss, inverse_square_alignment_loss
 from gaplib.losses.consistency import brownian_bridge_loss, cyclic_loss, geometric_consistency_loss
-from gaplib.losses.contrastive import clip_loss, in_modal_loss, intra_modality_separation_loss, siglip_loss
+from gaplib.losses.contrastive import clip_loss, in_modal_loss, intra_modality_separation_loss
 from gaplib.losses.separation import deep_feature_separation_loss
+from gaplib.losses.sigmoid import siglip_loss
 from gaplib.losses.uniformity import centroid_uniformity_loss, cross_uniformity_loss, uniformity_loss
 
 __all__ = [

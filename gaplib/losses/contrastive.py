@@ -1,11 +1,10 @@
-"""Contrastive losses: InfoNCE across and inside modalities, the sigmoid loss, intra-modality separation."""
+"""Contrastive losses: InfoNCE across and inside modalities, intra-modality separation."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from gaplib._validate import check_choice, check_number
 from gaplib.pairs import PairedEmbeddings, working
@@ -64,57 +63,6 @@ def _spread(groups: Tensor, like: Tensor) -> Tensor:
     """Target probabilities (n, n), symmetric: row i is even over the items of i's group."""
     same = (groups[:, None] == groups[None, :]).to(like.dtype)
     return same / same.sum(dim=1, keepdim=True)
-
-
-def siglip_loss(
-    pairs: PairedEmbeddings, logit_scale: Tensor | float, bias: Tensor | float, *, chunk_size: int | None = None
-) -> Tensor:
-    """Pairwise sigmoid loss: -(1/n) sum over all i, j of log sigmoid(z_ij (logit_scale <x_i, y_j> + bias)), z = +1 on
-    the diagonal and -1 off it (Zhai et al. 2023; the sum over n² pairs divided by n, as in open_clip's ``SigLipLoss``).
-
-    Args:
-        pairs: n >= 1 pairs.
-        logit_scale: 1 / tau > 0, a number or a 0-d tensor.
-        bias: any finite number or 0-d tensor; the paper starts at -10.
-        chunk_size: rows a tile; None chooses.
-
-    Returns:
-        0-d tensor in (0, inf).
-
-    Raises:
-        ValueError: ``logit_scale`` not positive and finite, ``bias`` not finite, pairs with ``groups``, or
-            ``chunk_size`` below 1.
-    """
-    if pairs.groups is not None:
-        raise ValueError("pairs: expected no groups, several right answers are an option of clip_loss alone")
-    check_number(logit_scale, "logit_scale", low=0, low_open=True)
-    check_number(bias, "bias")
-    chunk = pairs.tile_rows(chunk_size)
-    if chunk is not None:
-        return _tiled_siglip(pairs, logit_scale, bias, chunk).to(pairs.dtype)
-    logits = logit_scale * pairs.image_text + bias
-    # The sign is turned on the diagonal only: cheaper than a matrix of labels.
-    signed = -logits + torch.diag_embed(2 * logits.diagonal())
-    return (-F.logsigmoid(signed).sum() / pairs.n).to(pairs.dtype)
-
-
-def _tiled_siglip(pairs: PairedEmbeddings, logit_scale: Tensor | float, bias: Tensor | float, chunk: int) -> Tensor:
-    x, y = working(pairs.image), working(pairs.text)
-
-    def one(start: int, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        logits = scale * (x @ y.T) + bias
-        sign = torch.full_like(logits, -1)
-        sign[:, start:].fill_diagonal_(1)
-        return -F.logsigmoid(sign * logits).sum()
-
-    total = x.new_zeros(())
-    scale, bias = (torch.as_tensor(z, dtype=x.dtype, device=x.device) for z in (logit_scale, bias))
-    with torch.autocast(x.device.type, enabled=False):
-        for start in range(0, pairs.n, chunk):
-            # Not kept but made again in the backward pass, tile by tile.
-            tile = (start, x[start : start + chunk], y, scale, bias)
-            total = total + checkpoint(one, *tile, use_reentrant=False, preserve_rng_state=False)
-    return total / pairs.n
 
 
 def in_modal_loss(
