@@ -17,7 +17,6 @@ from itertools import combinations
 
 import numpy as np
 from scipy.optimize import linprog
-from scipy.sparse import coo_array, csr_array, vstack
 
 from .combinations import held_out
 from .names import CASES, FACES, alphabet
@@ -25,11 +24,10 @@ from .sampling import Drawn, spread
 
 ALPHABETS = ("latin", "greek", "cyrillic", "mathematical")
 ANSWERS = ("entailed", "neutral", "contradicted")
-KINDS = ("one alphabet", "two alphabets", "three alphabets")
-# (case or "", alphabets): true of a letter of this case and of one of these alphabets.
-STATEMENTS = tuple(
-    (case, among) for size in (1, 2, 3) for among in combinations(ALPHABETS, size) for case in (*CASES, "")
-)
+KINDS = ("two alphabets", "three alphabets")
+# (case or "", alphabets): true of a letter of this case and of one of these alphabets. One alphabet alone is never
+# entailed by a picture with two readings, so the answers to it could not be balanced.
+STATEMENTS = tuple((case, among) for size in (2, 3) for among in combinations(ALPHABETS, size) for case in (*CASES, ""))
 # A statement may hold this many times the share of one picture, or a rare picture would decide how varied the text is.
 _STATEMENT_SHARE = 10
 
@@ -98,10 +96,10 @@ def plan(split: str) -> Plan:
     novel = np.array([[held_out(" ".join(among), FACES[face]) for _, among in STATEMENTS] for _, face in keys])
     allowed = ~novel if split == "train" else np.ones_like(novel)
     mass = _balance(answers, allowed, np.array([len(kinds[key]) for key in keys]))
-    used = np.flatnonzero(mass.sum(axis=1) > 1e-9)
+    used = np.flatnonzero(mass.sum(axis=1) > 1e-6)
     statements, shares = [], []
     for kind in used:
-        chosen = [np.flatnonzero((answers[kind] == a) & (mass[kind] > 1e-12)) for a in range(len(ANSWERS))]
+        chosen = [np.flatnonzero((answers[kind] == a) & (mass[kind] > 1e-9)) for a in range(len(ANSWERS))]
         statements.append(chosen)
         shares.append([mass[kind][among] / mass[kind][among].sum() for among in chosen])
     images = [np.array(kinds[keys[kind]]) for kind in used]
@@ -114,37 +112,24 @@ def _balance(answers: np.ndarray, allowed: np.ndarray, pictures: np.ndarray) -> 
     Among those, the ones whose most frequent picture is as rare as can be.
     """
     row, column = np.nonzero(allowed)
-    of = answers[row, column]
-    n, place = len(row), np.arange(len(row))
-    equal = []
-    for a in (1, 2):  # as often as answer 0
-        sign = (of == a).astype(float) - (of == 0)
-        equal += [coo_array((sign, (index, place)), shape=(size, n)) for index, size in _margins(row, column, answers)]
-    ones = np.ones(n)
-    equal = vstack([*equal, csr_array(ones[None])])
-    caps = vstack([coo_array((ones, (i, place)), shape=(size, n)) for i, size in _margins(row, column, answers)])
-    bound = -np.concatenate([pictures, np.full(answers.shape[1], _STATEMENT_SHARE)])
+    answer, n = answers[row, column], len(row)
+    # Which unknowns make up each row and each column, (rows + columns, n).
+    margins = np.vstack([row == np.arange(answers.shape[0])[:, None], column == np.arange(answers.shape[1])[:, None]])
+    equal = [margins * ((answer == a).astype(float) - (answer == 0)) for a in (1, 2)]  # each as often as answer 0
+    equal = np.vstack([*equal, np.ones(n)])
+    share = np.concatenate([pictures, np.full(answers.shape[1], _STATEMENT_SHARE)])
     found = linprog(
-        np.r_[np.zeros(n), 1],
-        A_ub=_widen(caps, bound),
-        b_ub=np.zeros(caps.shape[0]),
-        A_eq=_widen(equal, np.zeros(equal.shape[0])),
-        b_eq=np.r_[np.zeros(equal.shape[0] - 1), 1],
+        np.r_[np.zeros(n), 1],  # the last unknown is the share of the most frequent picture
+        A_ub=np.column_stack([margins, -share]),
+        b_ub=np.zeros(len(margins)),
+        A_eq=np.column_stack([equal, np.zeros(len(equal))]),
+        b_eq=np.r_[np.zeros(len(equal) - 1), 1],
     )
     if not found.success:
         raise ValueError(f"answers: expected pictures on which statements can be balanced: {found.message}")
     out = np.zeros(answers.shape)
     out[row, column] = np.maximum(found.x[:-1], 0)
     return out / out.sum()
-
-
-def _margins(row: np.ndarray, column: np.ndarray, answers: np.ndarray) -> tuple[tuple[np.ndarray, int], ...]:
-    return (row, answers.shape[0]), (column, answers.shape[1])
-
-
-def _widen(matrix: csr_array, column: np.ndarray) -> csr_array:
-    """A sparse matrix with one more column."""
-    return csr_array(vstack([csr_array(matrix).T, csr_array(column[None])]).T)
 
 
 def draw(split: str, n: int, rng: np.random.Generator) -> Drawn:
@@ -159,6 +144,6 @@ def draw(split: str, n: int, rng: np.random.Generator) -> Drawn:
             which = chosen.statements[kind][a][spread(chosen.shares[kind][a], count, rng)]
             for j, s in zip(order, which, strict=True):
                 text = sentence(STATEMENTS[s])
-                words = KINDS[len(STATEMENTS[s][1]) - 1]
+                words = KINDS[len(STATEMENTS[s][1]) - 2]
                 out.add([j], [g.name_of_image[j]], text, answer, words, chosen.novel[kind, s])
     return out.take(rng.permutation(len(out.text))[:n])
