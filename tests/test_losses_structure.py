@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.autograd import gradcheck
 from torch.nn import functional
 
@@ -144,6 +146,23 @@ def test_gradcheck(loss, loop, options):
         return loss(pairs, **renamed(options) | learned) + 0 * scale
 
     assert gradcheck(f, (scale, *(z.requires_grad_() for z in e.values())))
+
+
+@cases
+@settings(max_examples=10, deadline=None)
+@given(n=st.integers(2, 9), d=st.integers(2, 6), seed=st.integers(0, 10**6))
+def test_neither_rotation_nor_order_matters(loss, loop, options, n, d, seed):
+    e, s = everything(n, d)
+    generator = torch.Generator().manual_seed(seed)
+    rotation = torch.linalg.qr(torch.randn(d, d, dtype=DOUBLE, generator=generator)).Q
+    order = torch.randperm(n, generator=generator)
+    value = float(loss(PairedEmbeddings(**e, caption_similarity=s), **renamed(options)))
+    turned = PairedEmbeddings(**{k: z @ rotation for k, z in e.items()}, caption_similarity=s)
+    mixed = PairedEmbeddings(**{k: z[order] for k, z in e.items()}, caption_similarity=s[order][:, order])
+    swapped = {k: e[k.replace("text", "#").replace("image", "text").replace("#", "image")] for k in e}
+    exchanged = PairedEmbeddings(**swapped, caption_similarity=s)
+    for other in (turned, mixed) if loss is losses.brownian_bridge_loss else (turned, mixed, exchanged):
+        assert float(loss(other, **renamed(options))) == pytest.approx(value, rel=1e-9, abs=1e-10)
 
 
 # --- what is near alignment keeps its digits ---

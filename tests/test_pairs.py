@@ -29,6 +29,36 @@ def test_gram_matrices_and_sizes():
         assert getattr(pairs, got) is getattr(pairs, got)
 
 
+def test_any_two_matrices_share_their_products():
+    matrices = {name: unit(5, 3, seed) for seed, name in enumerate(["image", "text", *OPTIONAL])}
+    pairs = PairedEmbeddings(**matrices)
+    for a, b in (("image", "image_view"), ("image_private", "image_private_view"), ("text_view", "text_view")):
+        torch.testing.assert_close(pairs.gram(a, b), matrices[a] @ matrices[b].T)
+        assert pairs.gram(a, b) is pairs.gram(a, b)
+
+
+def test_caption_similarity_comes_in_as_a_constant_of_the_computing_type():
+    similarity = torch.rand(4, 4, dtype=torch.float64, requires_grad=True)
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        pairs = PairedEmbeddings(unit(4, 3, 0, dtype), unit(4, 3, 1, dtype), caption_similarity=similarity)
+        assert pairs.caption_similarity.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        assert not pairs.caption_similarity.requires_grad
+        torch.testing.assert_close(pairs.caption_similarity.double(), similarity.detach(), rtol=1e-6, atol=0)
+    assert "caption_similarity" in repr(pairs)
+    assert PairedEmbeddings(unit(4, 3), unit(4, 3), caption_similarity=np.eye(4)).caption_similarity.trace() == 4
+    with pytest.raises(TypeError):
+        PairedEmbeddings(*[unit(4, 3)] * 8, similarity)
+
+
+def test_what_a_loss_needs_is_handed_over_or_named():
+    pairs = PairedEmbeddings(unit(4, 3), unit(4, 3, 1), image_view=unit(4, 3, 2))
+    assert pairs.needed("a loss", "image_view", "text") == (pairs.image_view, pairs.text)
+    with pytest.raises(
+        ValueError, match=r"^text_view: expected a matrix, which a loss needs, got None .*given: image, "
+    ):
+        pairs.needed("a loss", "image_view", "text_view")
+
+
 def test_numpy_comes_in_too():
     assert PairedEmbeddings(unit(3, 2).numpy(), unit(3, 2, 1).numpy()).image_text.shape == (3, 3)
 
