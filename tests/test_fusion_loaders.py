@@ -131,6 +131,9 @@ def test_broken_json_and_pictures_are_named(vqa):
     (folder / "q.json").write_text('{"data_subtype": "train2014",\n "questions": [}')
     with pytest.raises(ValueError, match=r"q\.json, line 2: expected JSON"):
         loaders.vqa_v2(folder / "q.json", folder / "train2014")
+    (folder / "q.json").write_bytes(b'{"data_subtype": "\xff"}')
+    with pytest.raises(ValueError, match=r"q\.json: expected text in UTF-8"):
+        loaders.vqa_v2(folder / "q.json", folder / "train2014")
     found[0].images[0].write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"COCO_train2014_000000123456\.jpg: expected a picture"):
         found.images([0])
@@ -227,6 +230,11 @@ def test_snli_ve_reads_the_publishers_spellings(tmp_path, field):
         load_lines(tmp_path, [{"gold_label": "neutral", "sentence2": "x"}], loaders.snli_ve, "flickr")
     with pytest.raises(ValueError, match="line 1: expected a JSON object, got list"):
         load_lines(tmp_path, [[]], loaders.snli_ve, "flickr")
-    (tmp_path / "data.json").write_text('{"a": 1}\n{')
-    with pytest.raises(ValueError, match="line 1"):
-        loaders.snli_ve(tmp_path / "data.json", tmp_path / "flickr")
+    good = json.dumps(entries[0])
+    for damaged, words in (
+        (b"{", "line 2: expected JSON"),
+        (b'{"sentence2": "\xe9"}', "line 2: expected text in UTF-8"),
+    ):
+        (tmp_path / "data.json").write_bytes(good.encode() + b"\n" + damaged)
+        with pytest.raises(ValueError, match=words):
+            loaders.snli_ve(tmp_path / "data.json", tmp_path / "flickr")

@@ -189,17 +189,25 @@ def _parse(text: str, path: Path, line: int | None = None) -> Any:
 
 
 def _json(path: Path) -> dict:
-    document = _parse(path.read_text(encoding="utf-8"), path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8, got {error.reason} at byte {error.start}") from None
+    document = _parse(text, path)
     if not isinstance(document, dict):
         raise ValueError(f"{path}, line 1: expected a JSON object, got {type(document).__name__}")
     return document
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict]]:
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
+            place = f"{path}, line {number}"
             if line.strip():
-                entry, place = _parse(line, path, number), f"{path}, line {number}"
+                try:
+                    entry = _parse(line.decode(), path, number)
+                except UnicodeDecodeError as error:
+                    raise ValueError(f"{place}: expected text in UTF-8, got {error.reason}") from None
                 if not isinstance(entry, dict):
                     raise ValueError(f"{place}: expected a JSON object, got {type(entry).__name__}")
                 yield place, entry
