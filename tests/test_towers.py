@@ -195,8 +195,12 @@ def test_open_clip_encoders_are_open_clips_own(small, state):
         reference = small.model(images, tokens)  # open_clip's forward: normalised features
         torch.testing.assert_close(small.encode_image(images, normalize=True), reference[0])
         torch.testing.assert_close(small.encode_text(tokens, normalize=True), reference[1])
-        raw = small.encode_text(tokens)
+        raw, private = small.text_features(tokens)
+        assert private is None
+        assert small.image_features(images)[1] is None
     torch.testing.assert_close(functional.normalize(raw, dim=1), reference[1])
+    with pytest.raises(ValueError, match=r"^private_dim: expected towers built with private heads"):
+        small.encode_text_private(tokens)
 
 
 def test_root_logger_is_as_before(state):

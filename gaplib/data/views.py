@@ -98,6 +98,8 @@ def _check_pairs(data: Glyphs, pairs: GlyphPairs) -> None:
         if not values.numel() or int(values.min()) < 0 or int(values.max()) >= count:
             extra = " (captions that name a style have no second view)" if name == "tokens" else ""
             raise ValueError(f"{wanted}, {name} in [0, {count - 1}]{extra}, got {_span(values)}")
+    if (data.image_table[pairs.index.cpu().numpy(), pairs.face.cpu().numpy()] < 0).any():
+        raise ValueError(f"{wanted}, each with a face that draws the name, got one with a face that does not")
 
 
 def _span(values: Tensor) -> str:

@@ -46,12 +46,14 @@ class Trunk(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int, dim: int):
         super().__init__()
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        for copied in self.encoder.layers:  # torch copies one layer: each shall start from its own draw
-            copied.apply(_restart)
+
+        def layer() -> nn.TransformerEncoderLayer:
+            options = dict(dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+            return nn.TransformerEncoderLayer(width, heads, 2 * width, **options)
+
+        self.encoder = nn.TransformerEncoder(layer(), layers, enable_nested_tensor=False)
+        # torch copies that one layer with its weights: each shall start from its own draw.
+        self.encoder.layers = nn.ModuleList(layer() for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, dim, bias=False)
 
@@ -62,13 +64,6 @@ class Trunk(nn.Module):
             return self.projection(self.norm(x.mean(dim=1)))
         real = (~padding).unsqueeze(2).to(x.dtype)
         return self.projection(self.norm((x * real).sum(dim=1) / real.sum(dim=1)))
-
-
-def _restart(module: nn.Module) -> None:
-    if isinstance(module, nn.MultiheadAttention):
-        module._reset_parameters()
-    elif type(module) is nn.Linear:  # the attention's own output layer, a subclass, was just set
-        module.reset_parameters()
 
 
 class TransformerTowers(TwoTower):
