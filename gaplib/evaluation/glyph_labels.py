@@ -25,7 +25,7 @@ def script(name: str) -> str | None:
 
 
 def case(name: str) -> str | None:
-    """ "CAPITAL" or "SMALL" for the letters of a script that has both; ``None`` for all others (titlecase too)."""
+    """CAPITAL or SMALL for the letters of a script that has both; ``None`` for all others (titlecase too)."""
     words = name.split(" ")
     if len(words) < 4 or words[2] != "LETTER" or words[1] not in CASES:
         return None
@@ -62,12 +62,10 @@ def diacritic_changes(names: Sequence[str]) -> list[Change]:
     return out
 
 
-def plain_letter(name: str) -> str | None:
-    """ "GREEK SMALL" and the like for unmodified letters of the scripts with two cases; ``None`` for all others."""
-    words = name.split(" ")
-    if words[0] not in CASED or case(name) is None or len(words) != 4:
-        return None
-    return f"{words[0]} {words[1]}"
+def letter(name: str) -> str | None:
+    """Script and case ("GREEK SMALL") of letters of the scripts with two cases, modified or not; else ``None``."""
+    first = name.split(" ", 1)[0]
+    return f"{first} {case(name)}" if first in CASED and case(name) else None
 
 
 def one_stroke_apart(names: Sequence[str]) -> list[tuple[int, int]]:

@@ -64,8 +64,8 @@ class Quadruples:
     """Arithmetic of one family in one face: ``image`` + the direction of ``kind`` should find ``answer`` in ``bank``.
 
     family: "case" and "diacritic", where the wanted character and its pixel-identical twins are right; or "script",
-    where every unmodified letter of the wanted script and the same case is (few letters have the same name in two
-    scripts), letters with a twin in another script left out. ``own`` is the query's place in the bank.
+    where every letter of the wanted script and the same case is (few letters have the same name in two scripts, and
+    their diacritics differ), letters with a twin in another script left out. ``own`` is the query's place in the bank.
     """
 
     family: str
@@ -107,7 +107,8 @@ class Tasks:
 
     images: uint8 (m, size, size). tokens: int64 (k, L); the first rows are the names of the alphabet in their order.
     pairs_*: one image a scored character, as in training's own measurements. second_image: the same character in
-    another face (-1 where there is none).
+    another face (-1 where there is none). printed: the characters of the unseen faces in a face that training saw.
+    few_shot: (examples to draw from, images to score). fine_grained: see `_Builder.fine_grained`. roles: see `roles`.
     """
 
     split: str
@@ -120,6 +121,7 @@ class Tasks:
     zero_shot: dict[str, ZeroShot]
     probes: dict[str, dict[str, Labelled]]
     few_shot: dict[str, tuple[Labelled, Labelled]]
+    printed: Labelled
     clusters: np.ndarray
     cluster_label: np.ndarray
     directions: Directions
@@ -219,6 +221,7 @@ class _Builder:
             zero_shot=zero_shot,
             probes=probes,
             few_shot=few_shot,
+            printed=self.printed,
             clusters=np.flatnonzero(label != ""),
             cluster_label=label[label != ""],
             directions=self.directions,
@@ -263,6 +266,9 @@ class _Builder:
         images = self.add_images(torch.cat([one.images for one in drawn]))
         classes, label = np.unique(self.a.answer[index], return_inverse=True)
         prompts = [np.unique(index[self.a.answer[index] == one]) for one in classes]
+        names = np.unique(index)
+        face = (self.table[names] >= 0).argmax(axis=1)
+        self.printed = Labelled(self.table[names, face], self.a.answer[names])
         return ZeroShot(Labelled(images, classes[label]), classes, prompts)
 
     def probes(self) -> dict[str, dict[str, Labelled]]:
@@ -325,7 +331,7 @@ class _Builder:
         found = [one for family in ("case", "diacritic") for one in self.changes(self.fit, family)]
         common = Counter(kind for _, _, kind in found)
         found = [one for one in found if common[one[2]] >= 2]
-        label = self.labels(self.fit, glyph_labels.plain_letter)
+        label = self.labels(self.fit, glyph_labels.letter)
         for case in glyph_labels.CASES:
             for here, there in permutations(glyph_labels.CASED, 2):
                 a, b = (self.fit[label == f"{script} {case}"] for script in (here, there))
@@ -346,8 +352,8 @@ class _Builder:
                 answer = self.a.answer[target[both]]
                 out.append(self.in_face(family, face, source[both], kind[both], answer, bank, self.a.answer[bank]))
         # Letters with a twin in another script are neither asked for nor in the bank.
-        every = np.array([glyph_labels.plain_letter(self.a.names[i]) or "" for i in index.tolist()])
-        label = self.labels(index, glyph_labels.plain_letter)
+        every = np.array([glyph_labels.letter(self.a.names[i]) or "" for i in index.tolist()])
+        label = self.labels(index, glyph_labels.letter)
         bank, label = index[label == every], label[label == every]
         for face in faces:
             there = self.table[bank, face] >= 0

@@ -225,7 +225,11 @@ def _arithmetic(e: Encoded, seed: int) -> Mapping[str, float]:
 
 
 def arithmetic_scores(e: Encoded, direction: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Right answers by family with the step chosen on the tune side, and the baselines without text, without image."""
+    """Right answers by family with the step chosen on the tune side, and the baselines without text, without image.
+
+    ``exact`` is the mean of case and diacritic, where one character (and its twins) is right; ``all`` has script too,
+    where any letter of the wanted script and case is, which a direction alone often finds.
+    """
     out = {}
     for family in FAMILIES:
         tuned = [arithmetic_share(e, direction, "tune", family, step) for step in STEPS]
@@ -234,6 +238,7 @@ def arithmetic_scores(e: Encoded, direction: Mapping[str, np.ndarray]) -> dict[s
             out[name] = arithmetic_share(e, direction, "score", family, at)
         out[f"{family}_step"] = step
     for name in ("", "_no_text", "_text_only"):
+        out[f"exact{name}"] = np.mean([out[f"{family}{name}"] for family in FAMILIES[:2]])
         out[f"all{name}"] = np.mean([out[f"{family}{name}"] for family in FAMILIES])
     return out
 
@@ -311,6 +316,7 @@ METRICS: dict[str, tuple[str, float | None, int]] = {
     "few_shot.scripts": ("Few-shot: script, mean of 1 to 16 shots", 1 / 6, 1),
     "few_shot.digits": ("Few-shot: handwritten digits, mean of 1 to 16 shots", 0.1, 1),
     "few_shot.mean": ("Few-shot: mean of the two", None, 1),
+    "arithmetic.exact": ("Arithmetic: mean of case and diacritic, one character is right", None, 1),
     "arithmetic.all": ("Arithmetic: mean of case, diacritic, script", None, 1),
     "clustering.v_measure": ("V-measure of k-means, both modalities pooled", 0.0, 1),
     "clustering.ari": ("Adjusted Rand index of k-means, both modalities pooled", 0.0, 1),
