@@ -1,4 +1,4 @@
-"""Command line: ``python -m gaplib measure | methods | train | runs``.
+"""Command line: ``python -m gaplib measure | methods | train | runs | leaderboard``.
 
 Bad input is one line on stderr and exit status 2; a run that had to stop is 1; Ctrl-C is 130.
 """
@@ -74,6 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
 
     add("runs", _runs, "The runs in the cache and the seconds they took.")
+
+    board = add("leaderboard", _leaderboard, "Methods x seeds: train what is missing, score everything, write tables.")
+    board.add_argument("--out", metavar="DIR", type=Path, required=True, help="new or empty folder, or a leaderboard's")
+    board.add_argument("--methods", metavar="A,B", help="names that `methods` lists, or controls (default: all)")
+    board.add_argument("--seeds", metavar="N", type=int, default=3, help="runs a method, from seed 100 on (default: 3)")
+    where = board.add_mutually_exclusive_group()
+    where.add_argument("--jobs", metavar="N", type=int, help="processes (default: one a core)")
+    where.add_argument("--ray", metavar="ADDRESS", help="HOST:PORT of a Ray cluster, or auto")
+    board.add_argument("--setting", default="tuned", help="tuned or paper (default: %(default)s)")
+    board.add_argument("--steps", type=int, help="optimizer steps of every run")
     return parser
 
 
@@ -139,6 +149,33 @@ def _runs(options: argparse.Namespace) -> None:
     ]
     _print_table(head, rows)
     print(f"\n{len(runs)} runs, {sum(run['seconds'] for run in runs):.0f} s of training")
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    options.when_interrupted = f"interrupted; the same command goes on from what is in {options.out}"
+    from gaplib._validate import check_integer
+    from gaplib.leaderboard import FIRST_SEED, LeaderboardFailed, leaderboard
+
+    seeds = range(FIRST_SEED, FIRST_SEED + check_integer(options.seeds, "--seeds", low=1))
+    methods = [name.strip() for name in options.methods.split(",")] if options.methods is not None else None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = cores if options.jobs is None else options.jobs
+    changes = {} if options.steps is None else {"steps": options.steps}
+    failed = None
+    try:
+        frame = leaderboard(methods, seeds, options.out, jobs, options.setting, ray=options.ray, changes=changes)
+    except LeaderboardFailed as error:
+        failed, frame = error, error.frame
+    except ImportError as error:  # Ray
+        raise ValueError(str(error)) from error
+    if len(frame):
+        wanted = ("gap.centroid_distance", "recall.mean@1", "zero_shot.mean", "probe.mean")
+        means = frame.groupby("method", sort=False)[[name for name in wanted if name in frame]].mean()
+        rows = [(name, *(f"{value:.4f}" for value in row)) for name, row in means.iterrows()]
+        _print_table(("method", *means.columns), rows)
+        print(f"\n{len(frame)} rows, means over seeds; written to {options.out}")
+    if failed:
+        raise _Stopped(str(failed)) from failed
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

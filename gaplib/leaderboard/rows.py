@@ -1,0 +1,103 @@
+"""From a run to its rows: train it or find it, treat its embeddings, score them. Other processes do this."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+import gaplib
+from gaplib import posthoc
+from gaplib.data import glyphs
+from gaplib.evaluation.controls import CONTROLS
+from gaplib.history import encode
+from gaplib.training import Run, cached_run
+
+if TYPE_CHECKING:
+    from gaplib.leaderboard.plan import Job, Spec
+
+#: Training characters that a treatment is fitted to, the same for every run.
+FIT_SAMPLE = 2000
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row, or why there is none."""
+
+    spec: Spec
+    row: dict[str, Any] | None = None
+    error: str = ""
+
+
+def results(job: Job) -> list[Result]:
+    """The rows of a job. One that fails, by an exception or by a value that is not finite, takes no other with it."""
+    torch.set_num_threads(1)
+    try:
+        run = cached_run(job.specs[0].config)
+    except Exception as error:
+        return [Result(spec, error=_reason(error)) for spec in job.specs]
+    return list(_score_all(job, run))
+
+
+def _score_all(job: Job, run: Run) -> Iterator[Result]:
+    for spec in job.specs:
+        try:
+            metrics = {name: float(value) for name, value in _metrics(spec, run, job.evaluate).items()}
+            bad = [f"{name} = {value}" for name, value in metrics.items() if not math.isfinite(value)]
+            if bad:
+                raise ArithmeticError(f"expected finite metrics, got {', '.join(bad)}")
+            yield Result(spec, row(spec, run, metrics))
+        except Exception as error:
+            yield Result(spec, error=_reason(error))
+
+
+def _metrics(spec: Spec, run: Run, evaluate: Any) -> Mapping[str, float]:
+    if spec.control == "untrained":
+        return CONTROLS[spec.control](run, seed=spec.seed)
+    if spec.control == "pixel nearest neighbour":
+        return CONTROLS[spec.control](size=spec.config.image_size)
+    if spec.control:
+        return CONTROLS[spec.control](run)
+    return evaluate(run, treatment=fitted(spec.treatment, run) if spec.treatment else None)
+
+
+def fitted(treatment: str, run: Run) -> posthoc.PostHoc:
+    """A treatment fitted to the run's embeddings of 2,000 training characters."""
+    data = glyphs.load(run.config.image_size)
+    sample = data.sample("train", FIT_SAMPLE, seed=0)
+    image, text = encode(run.towers(), sample, second=run.config.pairing().second(sample))
+    # Unit rows in double precision: single leaves a rest that a mean of 2,000 rows would keep.
+    image, text = (torch.nn.functional.normalize(z.double(), dim=1) for z in (image, text))
+    return posthoc.fit(treatment, image, text)
+
+
+def row(spec: Spec, run: Run, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """What the tables say of a row: where it comes from, then its metrics."""
+    return {
+        "method": spec.method,
+        "seed": spec.seed,
+        "setting": spec.setting,
+        "tau": float(run.history[-1]["tau"]),
+        "steps": run.config.steps,
+        "seconds": float(run.seconds),
+        "gaplib": gaplib.__version__,
+        "torch": torch.__version__,
+        "run": spec.run_key,
+        "configuration": json.dumps(run.config.to_dict(), sort_keys=True),
+        "metrics": dict(metrics),
+    }
+
+
+def columns(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a table: what they are, then a column a metric (empty where a control has no such metric)."""
+    flat = [{**{k: v for k, v in one.items() if k != "metrics"}, **one["metrics"]} for one in rows]
+    return pd.DataFrame(flat)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
