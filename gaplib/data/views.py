@@ -121,7 +121,7 @@ def _another_face(data: Glyphs, index: np.ndarray, face: np.ndarray, rng: np.ran
 def _moved(images: np.ndarray, rng: np.random.Generator) -> Tensor:
     """uint8 (n, size, size) -> float32 (n, 1, size, size) in [0, 1], turned and moved at random, all ink inside.
 
-    Lengths are in units of half a side, as `torch.nn.functional.affine_grid` has them: the image is [-1, 1] squared.
+    Lengths are in units of half a side, as `torch.nn.functional.grid_sample` has them: the image is [-1, 1] squared.
     A drawing is turned about the centre of the box round its ink; the turned box must fit into the image.
     """
     size = images.shape[1]
@@ -139,7 +139,9 @@ def _moved(images: np.ndarray, rng: np.random.Generator) -> Tensor:
     offset = centre - np.einsum("nij,nj->ni", back, target)
     theta = torch.from_numpy(np.concatenate([back, offset[:, :, None]], axis=2).astype(np.float32))
     source = torch.from_numpy(images).unsqueeze(1).to(torch.float32) / 255
-    grid = functional.affine_grid(theta, list(source.shape), align_corners=False)
+    place = (2 * torch.arange(size, dtype=torch.float32) + 1) / size - 1  # centres of the pixels
+    column, row, constant = theta[:, None, None].unbind(dim=-1)
+    grid = place[:, None] * column + place[:, None, None] * row + constant  # affine_grid, without its matrix product
     return functional.grid_sample(source, grid, mode="bilinear", align_corners=False).clamp_(0, 1)
 
 
@@ -148,7 +150,7 @@ def _ink_box(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size = images.shape[1]
     ends = []
     for axis in (1, 2):  # columns that hold ink, then rows
-        ink = images.any(axis=axis)
+        ink = images.max(axis=axis) > 0
         ends.append((ink.argmax(axis=1), size - ink[:, ::-1].argmax(axis=1)))
     low, high = (np.stack([ends[0][i], ends[1][i]], axis=1) * (2 / size) - 1 for i in (0, 1))
     return (low + high) / 2, (high - low) / 2
