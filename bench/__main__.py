@@ -85,10 +85,12 @@ def picture(rows: list[parts.Row]) -> Any:
         ax.set_xlabel("times")
     if speeds:
         axes[1].set_xscale("log")
-    for index, kind in enumerate(("cuaxu in tiles", "composed, n")):
+    for index, kind in enumerate(("cuaxu, n", "composed, n")):
         points = [row for row in rows if row.name.startswith(kind) and not math.isnan(row.value)]
         look = plots.style(index)
-        axes[2].loglog([row.details["n"] for row in points], [row.value for row in points], label=kind, **look)
+        axes[2].loglog(
+            [row.details["n"] for row in points], [row.value for row in points], label=kind.removesuffix(", n"), **look
+        )
     axes[2].axhline(300, color="C2", linestyle=":", label="300 MiB")
     axes[2].set_title("Extra peak memory of cuaxu, d = 512")
     axes[2].set_xlabel("pairs in a batch")

@@ -69,47 +69,54 @@ def training_step(names: Sequence[str] | None = None, batch_size: int = 256, rep
 
 def large_batch(n: int = 4096, d: int = 512, repeats: int = 5) -> Iterator[Row]:
     """(b) forward and backward of cuaxu against the composition of public parts."""
-    yield _speed("b", "cuaxu", "cuaxu composed", n, d, repeats, limit=4.0)
+    yield _pair("b", "cuaxu", "cuaxu composed", n, d, repeats, limit=4.0)
 
 
-def memory(ns: Sequence[int] = (4096, 8192, 16384), d: int = 512, composed: bool = True) -> Iterator[Row]:
-    """(c) extra peak memory of forward and backward of cuaxu in tiles, and of the composition."""
+def memory(ns: Sequence[int] = (4096, 8192, 16384), d: int = 512) -> Iterator[Row]:
+    """(c) extra peak memory of forward and backward of cuaxu, in tiles from some size on, and of the composition."""
     found = {n: extra_memory("cuaxu", n, d) for n in ns}
     for n, value in found.items():
-        yield Row("c", f"cuaxu in tiles, n = {n:,}", value, "MiB", 300.0 if n == 16384 else None, details={"n": n})
+        yield Row("c", f"cuaxu, n = {n:,}", value, "MiB", 300.0 if n == 16384 else None, details={"n": n})
     for small, large in pairwise(ns):
         if large == 2 * small:
             yield Row("c", f"growth from n = {small:,} to {large:,}", found[large] / found[small], "x", 2.2)
-    for n in ns if composed else ():
+    for n in ns:
         if free_memory() < COMPOSED_MIB * n * n:
             yield Row("c", f"composed, n = {n:,}: not enough memory here", float("nan"), "MiB", details={"n": n})
             continue
         value = extra_memory("cuaxu composed", n, d)
         yield Row("c", f"composed, n = {n:,}", value, "MiB", details={"n": n})
-        yield Row("c", f"composed / tiles, n = {n:,}", value / found[n], "x")
+        yield Row("c", f"composed / cuaxu, n = {n:,}", value / found[n], "x")
 
 
 def closed_forms(n: int = 4096, d: int = 512, repeats: int = 5) -> Iterator[Row]:
     """(d) the cyclic terms in closed form (float64 inside) against the n x n matrices (float32)."""
-    yield _speed("d", "cyclic", "cyclic composed", n, d, repeats)
+    yield _pair("d", "cyclic", "cyclic composed", n, d, repeats)
     yield _memory_ratio("d", "cyclic", "cyclic composed", n, d)
 
 
 def search(n: int = 5000, d: int = 512, repeats: int = 3) -> Iterator[Row]:
     """(e) retrieval, n images and five texts each, against a full order and against indicators of the k best."""
-    found = {name: CASES[name](n, d)() for name in ("retrieval", "retrieval argsort", "retrieval topk")}
-    for other in ("retrieval argsort", "retrieval topk"):
-        # Queries whose answers tie in one form and not in the other, by rounding, may differ.
+    others = ("retrieval argsort", "retrieval topk")
+    work = {name: CASES[name](n, d) for name in ("retrieval", *others)}
+    found = {name: function() for name, function in work.items()}
+    taken = by_turns(work, repeats, warm_up=0)
+    for other in others:
+        # A few queries may differ whose best answers are level but for rounding.
         apart = max(abs(found["retrieval"][name] - found[other][name]) for name in found["retrieval"])
         if apart > 2 / n:
             raise AssertionError(f"{other} finds other recalls than retrieval, by up to {apart:.2g}")
-        yield _speed("e", "retrieval", other, n, d, repeats, texts=CAPTIONS * n, ks=list(KS))
+        yield _speed("e", "retrieval", other, taken, n=n, d=d, texts=CAPTIONS * n, ks=list(KS))
         yield _memory_ratio("e", "retrieval", other, n, d)
 
 
-def _speed(part: str, ours: str, other: str, n: int, d: int, repeats: int, limit=None, **details: Any) -> Row:
+def _pair(part: str, ours: str, other: str, n: int, d: int, repeats: int, limit: float | None = None) -> Row:
     taken = by_turns({name: CASES[name](n, d) for name in (ours, other)}, repeats)
-    details |= {"n": n, "d": d, "repeats": repeats, "seconds": median(taken[ours]), "other": median(taken[other])}
+    return _speed(part, ours, other, taken, limit, n=n, d=d)
+
+
+def _speed(part: str, ours: str, other: str, taken: Any, limit: float | None = None, **details: Any) -> Row:
+    details |= {"repeats": len(taken[ours]), "seconds": median(taken[ours]), "other": median(taken[other])}
     return Row(part, f"{other} / {ours}, time", ratio(taken, other, ours), "x", limit, at_most=False, details=details)
 
 

@@ -96,7 +96,7 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
     rows = {row["name"]: row for row in found["rows"]}
     assert {row["part"] for row in rows.values()} == set("abcde")
     assert rows["growth from n = 32 to 64"]["value"] == 2.0
-    assert rows["composed / tiles, n = 64"]["value"] == 3.0
+    assert rows["composed / cuaxu, n = 64"]["value"] == 3.0
     assert rows["cua step / clip step"]["value"] > 0
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert len(capsys.readouterr().out.splitlines()) > len(rows)
