@@ -63,6 +63,11 @@ def test_the_query_is_skipped_and_every_twin_counts():
     assert hit([-1], [0, 0, 1, 0]) == 1.0
 
 
+def test_a_direction_of_length_zero_finds_nothing_without_the_image():
+    hits = arithmetic_hits(np.eye(4), np.zeros(4), np.eye(4), [0, 0, 1, 1], [0, 0, 1, 1], step=math.inf)
+    assert hits.tolist() == [0.5] * 4
+
+
 def test_random_embeddings_give_chance():
     rng = np.random.default_rng(0)
     bank, query = rng.standard_normal((50, 16)), rng.standard_normal((2000, 16))

@@ -197,6 +197,25 @@ def test_evaluate_is_flat_finite_repeatable_and_covers_its_table(towers):
     assert found["zero_shot.faces"] < 0.03
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_collapsed_towers_score_chance_and_nothing_breaks(same):
+    tasks = glyph_tasks.build("dev")
+    points = np.random.default_rng(0).standard_normal((2, 8)).astype(np.float32)
+    image, text = np.tile(points[0], (len(tasks.images), 1)), np.tile(points[1 - same], (len(tasks.tokens), 1))
+    found = suite.score(suite.encoded(tasks, image, text, 1.0))
+    assert all(np.isfinite(value) for value in found.values())
+    for name, chance in (("zero_shot.scripts", 1 / 6), ("zero_shot.digits", 0.1), ("probe.style", 0.2),
+                         ("few_shot.digits", 0.1), ("fine_grained.both", 0.25)):  # fmt: skip
+        assert found[name] == pytest.approx(chance, abs=1e-6), name
+    assert found["recall.mean@1"] < 0.01
+    assert found["arithmetic.exact"] < 0.01
+    assert found["gap.centroid_distance"] == pytest.approx(
+        0 if same else np.linalg.norm(points[0] / np.linalg.norm(points[0]) - points[1] / np.linalg.norm(points[1])),
+        abs=1e-6,
+    )
+    assert found["gap.distribution"] == pytest.approx(0, abs=1e-6)
+
+
 def test_a_treatment_acts_on_everything(towers):
     e = suite.encode(towers, split="dev")
     x, y = e.image[e.tasks.pairs_image], e.text[e.tasks.pairs_text]

@@ -59,7 +59,7 @@ def arithmetic(
         bank: (n, d) embeddings that are searched, any scale but no zero rows.
         answer, bank_answer: (q,) and (n,) integers or strings; an item is right when the two are equal.
         own: int (q,), the query's own row in the bank, which is skipped; -1 where it is not in there; ``None``: none.
-        step: >= 0; ``math.inf`` leaves the image out.
+        step: >= 0; ``math.inf`` leaves the image out (where the direction is zero too, every item is as near).
 
     Returns:
         float in [0, 1]. Ties are broken at random, in expectation.
@@ -177,7 +177,9 @@ def _query(image: Any, direction: Any, step: float) -> np.ndarray:
     check_pair(image, direction, ("image", "direction"), paired=len(direction) > 1)
     direction = np.broadcast_to(direction, image.shape)
     if step == math.inf:
-        return unit_rows(direction, "direction")
+        lost = ~direction.any(axis=1, keepdims=True)
+        # A direction of length zero points nowhere: with a query of zeros every item is level, which is chance.
+        return np.where(lost, 0.0, unit_rows(np.where(lost, 1.0, direction), "direction"))
     step = float(check_number(step, "step", low=0))
     return unit_rows(image + step * direction, "image + step * direction")
 

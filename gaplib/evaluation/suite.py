@@ -33,6 +33,7 @@ from gaplib.evaluation.robustness import robustness
 from gaplib.evaluation.zero_shot import zero_shot
 
 _CHUNK = 1024
+_COLLAPSED = 1e-7  # rows this near to their mean are equal in single precision
 #: What the means are over. Case is nearly read off by any tower, an untrained one included, so it is left out.
 ZERO_SHOT_MEAN = ("scripts", "digits", "faces")
 PROBE_MEAN = ("script", "diacritic", "style")
@@ -130,14 +131,21 @@ def _pairs(e: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _gap(e: Encoded, seed: int) -> Mapping[str, float]:
     x, y, _ = _pairs(e)
-    # After centring the rows are normalised again where a metric is defined on the sphere.
-    cx, cy = (geometry.normalize(z) for z in centred(x, y))
-    return {
+    found = {
         "centroid_distance": geometry.centroid_distance(x, y),
         "linear_separability": geometry.linear_separability(x, y),
         "relative": geometry.relative_modality_gap(x, y),
         "true_pair_cosine": geometry.true_pair_cosine(x, y),
         "distribution": distribution_gap(x, y),
+    }
+    cx, cy = centred(x, y)
+    if min(np.linalg.norm(cx, axis=1).min(), np.linalg.norm(cy, axis=1).min()) < _COLLAPSED:
+        # A modality that is one point has no shape once it is centred: nothing is left to differ.
+        return {**found, "centred_relative": 0.0, "centred_distance": 0.0, "centred_separability": 0.5}
+    # Normalised again, as mean-centring after training does it.
+    cx, cy = geometry.normalize(cx), geometry.normalize(cy)
+    return {
+        **found,
         "centred_relative": geometry.relative_modality_gap(cx, cy),
         "centred_distance": geometry.centroid_distance(cx, cy),
         "centred_separability": geometry.linear_separability(cx, cy),
