@@ -27,7 +27,7 @@ from gaplib._fabric import check_device, launch
 from gaplib._validate import check_integer
 from gaplib.data import glyphs
 from gaplib.data.caption_similarity import caption_similarity
-from gaplib.data.views import VIEW_WORDS, second_views
+from gaplib.data.views import second_views
 from gaplib.history import encode, log_spaced_steps, measure
 from gaplib.methods import Objective
 from gaplib.pairs import PairedEmbeddings
@@ -280,7 +280,7 @@ def _towers(config: RunConfig, data: Any, device: str) -> nn.Module:
     size = {"dim": config.dim, "image_size": config.image_size, "seed": config.seed}
     if config.modalities == "image-text":
         kind = config.towers_of(config.configured_method())
-        vocabulary = config.pairing().vocabulary_size(data) + (VIEW_WORDS if kind["views"] else 0)
+        vocabulary = config.pairing().vocabulary_size(data, views=kind["views"])
         if kind["architecture"] == "transformer":
             return transformer_towers(vocabulary, shared=kind["shared"], **size)
         return tiny_towers(vocabulary, private_dim=config.dim if kind["private"] else None, **size)
