@@ -13,6 +13,7 @@ from gaplib.data import glyphs
 from gaplib.evaluation import controls, glyph_labels, glyph_tasks, suite
 from gaplib.evaluation.centred_gap import distribution_gap
 from gaplib.towers import tiny_towers
+from gaplib.training import RunConfig, train
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +196,18 @@ def test_evaluate_is_flat_finite_repeatable_and_covers_its_table(towers):
     assert found["recall.mean@1"] < 0.02
     assert found["zero_shot.scripts"] == pytest.approx(1 / 6, abs=0.1)
     assert found["zero_shot.faces"] < 0.03
+
+
+def test_a_run_is_measured_as_its_training_measured_it():
+    run = train(RunConfig(steps=3, dim=8, batch_size=64, history_points=2, eval_pairs=16), progress=False)
+    found = suite.evaluate(run, only=["gap", "recall"])
+    same = {"gap.centroid_distance": "centroid_distance", "gap.relative": "relative_modality_gap"}
+    same |= {f"recall.{way}@1": f"{way}@1" for way in ("image_to_text", "text_to_image")}
+    for name, own in same.items():
+        assert found[name] == pytest.approx(run.metrics[own], abs=1e-6)
+    other = replace(run, config=replace(run.config, modalities="image-image"))
+    with pytest.raises(ValueError, match="towers: expected a run on images and texts"):
+        suite.evaluate(other)
 
 
 @pytest.mark.parametrize("same", [True, False])
