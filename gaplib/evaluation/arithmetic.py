@@ -133,7 +133,7 @@ def simat_score(
         image, source_text, target_text: (q, d), one row a transformation; normalised here.
         bank: (n, d) image embeddings.
         similarity: (q, n), how well each image of the bank fits each transformation's wanted caption (OSCAR's there).
-        norm2: (q,) > 0, how often the benchmark holds the transformation's like.
+        norm2: (q,) > 0, the column of that name in the benchmark's own table of transformations.
         own, step: as for :func:`arithmetic`.
 
     Raises:
