@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection
 from typing import TYPE_CHECKING
+
+from gaplib._worker import end_with_parent
 
 if TYPE_CHECKING:
     from gaplib.leaderboard.plan import Job
@@ -26,7 +26,7 @@ def results(jobs: Sequence[Job], processes: int) -> Iterator[Result]:
         return
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
-        min(processes, len(jobs)), multiprocessing.get_context("spawn"), initializer=_end_with_parent
+        min(processes, len(jobs)), multiprocessing.get_context("spawn"), initializer=end_with_parent
     )
     try:
         with _one_thread():  # all of the pool's processes start with the first submission
@@ -50,20 +50,6 @@ def _results(job: Job) -> list[Result]:
     from gaplib.leaderboard import rows
 
     return rows.results(job)
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
