@@ -85,7 +85,7 @@ class AnswerDecoder(TaskModel):
         inside = F.embedding(given, words) + self.places[:length]
         written = self.layer(inside, states, tgt_mask=ahead, memory_key_padding_mask=tokens == PAD)
         logits = self.model.masking_logits(self.norm(written), self.allowed)
-        place = torch.searchsorted(self.allowed, wanted).masked_fill(wanted == PAD, -1)
+        place = torch.searchsorted(self.allowed, wanted.contiguous()).masked_fill(wanted == PAD, -1)
         lost = F.cross_entropy(logits.flatten(0, 1), place.flatten(), ignore_index=-1, reduction="none")
         return -lost.view(wanted.shape).sum(dim=1)
 

@@ -124,7 +124,7 @@ def _with_views(now: Encoded, slow: Encoded) -> PairedEmbeddings:
 
 
 #: The blocks that the tasks ask about: at this budget the rest of the alphabet would only be passed once.
-BLOCKS = ("LATIN ", "GREEK ", "CYRILLIC ", "MATHEMATICAL ", "BRAILLE ", "DOMINO ")
+BLOCKS = ("LATIN ", "GREEK ", "CYRILLIC ", "ARMENIAN ", "GEORGIAN ", "MATHEMATICAL ", "BRAILLE ", "DOMINO ")
 
 
 @cache
