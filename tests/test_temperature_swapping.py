@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ttest_rel
 
 from gaplib import geometry
 from gaplib.experiments import common
@@ -54,8 +55,7 @@ def test_settings_are_what_the_page_says_and_shared_with_other_chapters():
         chapter.of_family("cold")
 
 
-def test_a_short_run_is_trained_and_measured(tmp_path, monkeypatch):
-    monkeypatch.setenv("GAPLIB_CACHE", str(tmp_path))
+def test_a_short_run_is_trained_and_measured():
     runs = chapter.train("hs30", [3, 4, 5, 6], steps=2, batch_size=32)
     assert [run.config.seed for run in runs] == [3, 4]  # a side run
     values = chapter.measure(runs[0])
@@ -91,6 +91,30 @@ def test_relative_cut_and_reading_off_a_curve():
     assert chapter.at_temperature(0.02, (0.04, 0.01), (3.0, 1.0)) == pytest.approx(2.0)
     with pytest.raises(ValueError, match="tau"):
         chapter.at_temperature(0.05, (0.04, 0.01), (3.0, 1.0))
+
+
+def toy(seeds=3):
+    """Settings whose gap is tau's own reciprocal over 100, and one with a tenth less."""
+    values = {chapter.key_of(tau): [{"tau": tau, "gap": 0.01 / tau, "recall": tau}] * seeds for tau in chapter.TAUS}
+    values["clip"] = [{"tau": 0.04, "gap": 0.25 + 0.01 * i, "recall": 0.04} for i in range(seeds)]
+    values["hs12"] = [{"tau": 0.04, "gap": 0.225 + 0.009 * i, "recall": 0.05 + 0.01 * i} for i in range(seeds)]
+    values["hs30"] = values["hs12"][:2]
+    return chapter.Measured(values)
+
+
+def test_comparisons_are_paired_and_side_runs_take_the_seeds_that_both_have():
+    found = toy()
+    assert found.cut("hs12").samples == pytest.approx((0.1, 0.1, 0.1))
+    assert found.change("hs12", "recall").samples == pytest.approx((0.01, 0.02, 0.03))
+    assert found.change("hs30", "recall").n == 2
+    assert found.off_the_curve("hs12", "gap").samples == pytest.approx((-0.025, -0.016, -0.007))
+    assert found.mean("tau04", "gap") == pytest.approx(0.025)
+    table = found.tests(("hs12",))
+    raw = ttest_rel([0.05, 0.06, 0.07], [0.04] * 3).pvalue  # the larger of the two: Holm leaves it as it is
+    assert float(table["p"][1]) == pytest.approx(raw, abs=6e-4)
+    frame = found.frame({"gap": "gap"})
+    assert frame.loc["hard swap, 90 steps *", "gap"] == "0.230"
+    assert "±" in frame.loc["learned", "gap"]
 
 
 # --- a swap on a handful of pairs ---
@@ -132,11 +156,11 @@ def test_a_hard_swap_by_enumeration(pairs):
 def test_a_soft_swap_by_sampling(pairs):
     x, y = pairs
     generator = torch.Generator().manual_seed(0)
-    draws = [soft_swap(x, y, generator, renormalize=False) for _ in range(20_000)]
+    draws = [soft_swap(x, y, generator, renormalize=False) for _ in range(4_000)]
     gaps = torch.stack([(a - b).mean(0) for a, b in draws])
-    assert chapter.expected_squared_gap(x, y, "soft") == pytest.approx(float(gaps.square().sum(1).mean()), rel=0.03)
+    assert chapter.expected_squared_gap(x, y, "soft") == pytest.approx(float(gaps.square().sum(1).mean()), rel=0.06)
     logits = torch.stack([a @ b.T for a, b in draws]).mean(0)
-    assert torch.allclose(chapter.expected_similarities(x, y, "soft"), logits, atol=0.01)
+    assert torch.allclose(chapter.expected_similarities(x, y, "soft"), logits, atol=0.02)
 
 
 def test_a_raw_hard_swap_leaves_the_true_similarity_as_it_is(pairs):

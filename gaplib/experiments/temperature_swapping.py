@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from gaplib import geometry
 from gaplib._validate import check_choice, check_integer, check_number, check_pair, check_unit_rows
 from gaplib.experiments import common
+from gaplib.losses import clip_loss
 from gaplib.methods import method
-from gaplib.stats import Estimate, over_seeds
+from gaplib.pairs import PairedEmbeddings
+from gaplib.stats import Estimate, holm, over_seeds, p_above, p_below, paired_difference
 from gaplib.swapping import Swapping
 from gaplib.temperature import policy
 from gaplib.training import Run
@@ -148,6 +151,66 @@ def planned(name: str, steps: int = common.STEPS) -> np.ndarray:
     return np.array([1 / float(rule.scale(step, steps)) for step in range(steps)])
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What all settings gave: ``values[key]`` holds one dictionary of :func:`measure` a seed."""
+
+    values: Mapping[str, Sequence[Mapping[str, float]]]
+
+    @classmethod
+    def of(cls, runs: Mapping[str, Sequence[Run]]) -> Measured:
+        """Measure every run on the test characters."""
+        return cls({key: [measure(run) for run in group] for key, group in runs.items()})
+
+    def samples(self, key: str, name: str) -> np.ndarray:
+        """The measure ``name`` of the setting ``key``: (seeds,)."""
+        return np.array([one[name] for one in self.values[check_choice(key, "key", self.values)]])
+
+    def mean(self, key: str, name: str) -> float:
+        """Its mean over seeds."""
+        return float(self.samples(key, name).mean())
+
+    def cut(self, key: str, baseline: str = "clip") -> Estimate:
+        """:func:`relative_cut` of the distance against ``baseline``, over the seeds that both have."""
+        gaps = [self.samples(one, "gap") for one in (baseline, key)]
+        seeds = min(map(len, gaps))
+        return relative_cut(*(one[:seeds] for one in gaps))
+
+    def change(self, key: str, name: str, baseline: str = "clip") -> Estimate:
+        """``name`` of ``key`` less that of ``baseline``, paired by seed."""
+        pair = [self.samples(one, name) for one in (key, baseline)]
+        seeds = min(map(len, pair))
+        return paired_difference(*(one[:seeds] for one in pair))
+
+    def off_the_curve(self, key: str, name: str) -> Estimate:
+        """``name`` less what a fixed temperature gives where ``key`` ended, :func:`at_temperature` seed by seed."""
+        curve = np.array([self.samples(key_of(tau), name) for tau in TAUS])
+        own = zip(self.samples(key, "tau"), self.samples(key, name), strict=True)
+        return over_seeds([value - at_temperature(tau, TAUS, curve[:, i]) for i, (tau, value) in enumerate(own)])
+
+    def frame(self, names: Mapping[str, str]) -> pd.DataFrame:
+        """A row a setting, a column a measure (``names``: measure -> heading): "mean ± half of the t interval"."""
+        rows = {}
+        for key in self.values:
+            cells = {}
+            for name, heading in names.items():
+                e = over_seeds(self.samples(key, name))
+                cells[heading] = f"{e.value:.3f}" if SETTINGS[key].side else f"{e.value:.3f} ± {e.high - e.value:.3f}"
+            at = " (tau = .02)" if SETTINGS[key].family == "sharp" else ""
+            rows[SETTINGS[key].words + at + (" *" if SETTINGS[key].side else "")] = cells
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def tests(self, keys: Sequence[str], baseline: str = "clip") -> pd.DataFrame:
+        """Changes of gap and recall against ``baseline`` with two-sided paired p-values, Holm over the whole table."""
+        rows, ps = [], []
+        for key in keys:
+            for name in ("gap", "recall"):
+                e = self.change(key, name, baseline)
+                ps.append(min(1.0, 2 * min(p_above(e, 0.0), p_below(e, 0.0))))
+                rows.append({"setting": SETTINGS[key].words, "measure": name, "change": str(e)})
+        return pd.DataFrame(rows).assign(p=[f"{p:.3f}" for p in holm(ps)])
+
+
 # --- a swap on a handful of pairs ------------------------------------------------------------------------------------
 
 #: soft mixing: E[lam (1 - lam)] = 1/6, E[(2 lam - 1)²] = 1/3; a hard swap has lam in {0, 1}
@@ -207,9 +270,6 @@ def height_curve(
     u: Tensor, v: Tensor, heights: Sequence[float], scale: float, swap: Swapping | None, repeats: int = 20
 ) -> np.ndarray:
     """CLIP loss of the parallel model at each height, mean over ``repeats`` swaps (one without a swap): (heights,)."""
-    from gaplib.losses import clip_loss
-    from gaplib.pairs import PairedEmbeddings
-
     check_integer(repeats, "repeats", low=1)
     curve = []
     for height in heights:
