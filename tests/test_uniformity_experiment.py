@@ -71,6 +71,15 @@ def test_strangers_are_pushed_twice_as_hard_as_alignment_pulls():
     assert slopes["cross_uniformity"] == pytest.approx(-2 * slopes["alignment"])
 
 
+def test_resting_gap():
+    u, v = worlds(3, noise=3.0)  # hard pairs: a scale of 100 is too sharp for them, and a gap softens it
+    assert uniformity.resting_gap(u, v, "cross_uniformity") == 2
+    assert uniformity.resting_gap(u, v, "alignment") == 0
+    gamma = uniformity.resting_gap(u, v, "contrastive") / 2
+    assert 0 < gamma < 1
+    assert uniformity.pull(u, v, gamma)["contrastive"] == pytest.approx(0, abs=1e-6)
+
+
 def test_terms_alone_move_points_on_the_circle_as_the_chapter_says():
     start = uniformity.circle()
 
