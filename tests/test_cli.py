@@ -9,6 +9,7 @@ import time
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from gaplib import geometry
@@ -344,9 +345,56 @@ def test_killed_then_interrupted_then_resumed_equals_uninterrupted(tmp_path):
     assert not list((tmp_path / "run").rglob("*.part"))
 
 
+# --- leaderboard ------------------------------------------------------------------------------------------------------
+
+
+def test_leaderboard_prints_means_and_writes_its_tables(tmp_path, capsys):
+    arguments = ("leaderboard", "--out", tmp_path / "board", "--methods", "clip", "--seeds", "1", "--jobs", "1")
+    assert call(*arguments, "--steps", "2") == 0
+    out, err = capsys.readouterr()
+    assert "1/1" in err  # the progress bar
+    assert out.splitlines()[2].split()[0] == "clip"
+    row = pd.read_parquet(tmp_path / "board" / "leaderboard.parquet").iloc[0]
+    assert (row["method"], row["seed"], row["steps"], row["setting"]) == ("clip", 100, 2, "tuned")
+    assert f"{row['gap.centroid_distance']:.4f}" in out.splitlines()[2]
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.json")}
+    assert "changes: there {'steps': 2}, here {'steps': 3}" in refused(capsys, *arguments, "--steps", "3")
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.json")} == before
+
+
+def test_leaderboard_with_rows_that_fail_ends_with_status_1(tmp_path, capsys, monkeypatch):
+    from gaplib import leaderboard
+
+    def broken(*arguments, **options):
+        raise leaderboard.LeaderboardFailed({("cua", 100): "gap = nan"}, pd.DataFrame({"method": ["clip"]}))
+
+    monkeypatch.setattr(leaderboard, "leaderboard", broken)
+    assert call("leaderboard", "--out", tmp_path / "board") == 1
+    out, err = capsys.readouterr()
+    assert err == "gaplib: 1 of 2 rows failed, the others are kept: cua (seed 100): gap = nan\n"
+    assert "1 rows, means over seeds" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "clap"], "did you mean clip"),
+        (["--methods", ""], "methods: expected one of"),
+        (["--seeds", "0"], "--seeds: expected a whole number"),
+        (["--jobs", "0"], "jobs: expected a whole number"),
+        (["--setting", "best"], "setting: expected one of paper, tuned"),
+        (["--steps", "0"], "steps: expected a whole number"),
+        (["--ray", "nowhere"], "ray: expected an address HOST:PORT"),
+    ],
+)
+def test_leaderboard_refuses_bad_arguments_and_makes_no_folder(tmp_path, capsys, arguments, message):
+    assert message in refused(capsys, "leaderboard", "--out", tmp_path / "board", *arguments)
+    assert not (tmp_path / "board").exists()
+
+
 def test_help_is_quick_and_imports_nothing_heavy():
     program = "import sys, gaplib.__main__ as m\ntry: m.main(['--help'])\nfinally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
-    for command in ("measure", "methods", "train", "runs"):
+    for command in ("measure", "methods", "train", "runs", "leaderboard"):
         assert command in done.stdout

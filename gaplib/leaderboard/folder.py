@@ -50,11 +50,10 @@ def claimed(folder: Path, plan: Plan) -> Iterator[Path]:
 
 def _check(folder: Path, ours: dict[str, Any]) -> None:
     if not (folder / IDENTITY).exists():
-        strange = [one.name for one in folder.iterdir() if _foreign(one)] if folder.is_dir() else []
+        strange = sorted(one.name for one in folder.iterdir() if _foreign(one)) if folder.is_dir() else []
         if strange:
-            raise LeaderboardFolderError(
-                f"out: expected an empty folder or a leaderboard's, got {strange[0]} in {folder}"
-            )
+            what = f"{folder} with {strange[0]} in it"
+            raise LeaderboardFolderError(f"out: expected an empty folder or a leaderboard's, got {what}")
         return
     try:
         found = dict(json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
