@@ -222,8 +222,8 @@ def handful(n: int = 5, gap: float = 1.2, seed: int = 0) -> tuple[Tensor, Tensor
     """``n`` pairs on the circle, (n, 2) each: images around one point, texts around another, ``gap`` radians away."""
     check_integer(n, "n", low=2)
     generator = np.random.default_rng(seed)
-    middle = np.linspace(0.1, 1.1, n) + generator.normal(scale=0.05, size=n)
-    angles = np.stack([middle + gap / 2, middle - gap / 2]) + 0.25 + generator.normal(scale=0.1, size=(2, n))
+    middle = np.linspace(0.55, 1.05, n)
+    angles = np.stack([middle + gap / 2, middle - gap / 2]) + generator.normal(scale=0.05, size=(2, n))
     x, y = (torch.from_numpy(np.stack([np.cos(a), np.sin(a)], axis=1)) for a in angles)
     return x, y
 
