@@ -83,7 +83,7 @@ def test_embeddings_without_their_gap_keep_the_rest():
 
 
 def test_descents_stay_on_the_sphere_and_go_down():
-    found = latent_points.separation_descent(steps=60)
+    found = latent_points.separation_descent(steps=400)
     assert found.loss[-1] < found.loss[0]
     assert found.points["image"].shape == (5, 3)  # shared features stay: one snapshot is all there is
     norms = np.linalg.norm(found.points["image_private"], axis=2)

@@ -73,7 +73,7 @@ def separation_descent(seed: int = 0, n: int = 5, steps: int = 400) -> Descent:
     their views, in 3 dimensions."""
     image, text = (sphere(n, 3, 10 * seed + i) for i in (0, 1))
     start = {name: sphere(n, 3, 10 * seed + 2 + i) for i, name in enumerate(("image_private", "text_private"))}
-    start |= {f"{name}_view": z + 0.3 * sphere(n, 3, 10 * seed + 4 + i) for i, (name, z) in enumerate(start.items())}
+    start |= {f"{name}_view": z + 1.2 * sphere(n, 3, 10 * seed + 4 + i) for i, (name, z) in enumerate(start.items())}
 
     def loss(**private: torch.Tensor) -> torch.Tensor:
         pairs = PairedEmbeddings(image, text, image, text, **private, check=False)
