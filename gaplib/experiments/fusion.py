@@ -13,17 +13,20 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 from torch import Tensor
 
+from gaplib import geometry
 from gaplib._validate import check_integer, check_number
 from gaplib.data import glyphs
+from gaplib.evaluation import retrieval
 from gaplib.fusion.model import FusionModel
 from gaplib.fusion.pretraining import BLOCKS, VARIANTS, captions
 from gaplib.fusion.tasks import TASKS, task
 from gaplib.fusion.train import Finetuned, FusionConfig, Pretrained, finetune, pretrain
-from gaplib.fusion.vocabulary import MASK, SPECIAL, encode, vocabulary
+from gaplib.fusion.vocabulary import MASK, SPECIAL, vocabulary
 
 NAMES = {"baseline": "no regulariser", "sep": "Sep", "br": "Br", "gc": "GC"}
 TASK_NAMES = {"vqa": "question answering", "nlvr": "two images", "entailment": "entailment"}
 CLAIMS = {"vqa": "J9", "nlvr": "J10", "entailment": "J11"}
+SCRIPTS = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "GEORGIAN")
 MARKS = ("ACUTE", "GRAVE", "DIAERESIS", "MACRON", "BREVE")
 
 
@@ -75,6 +78,27 @@ def even_guess(name: str, seed: int = 0) -> float:
     questions = task(name, "test", FusionConfig().test_questions, seed)
     counts = {k: len(questions.answer[questions.kind == k].unique()) for k in questions.kind.unique().tolist()}
     return float(np.mean([1 / counts[k] for k in questions.kind.tolist()]))
+
+
+@torch.no_grad()
+def features(model: FusionModel, split: str = "test") -> tuple[Tensor, Tensor, np.ndarray]:
+    """Contrastive features of the names of a split in ``BLOCKS``: image, text (n, d), answers (n,)."""
+    data = glyphs.load()
+    index = np.array([i for i in data.index(split) if data.names[i].startswith(BLOCKS)])
+    pairs = data.draw(index, 0, 0)
+    encoded = model.encoders(pairs.images, captions()[pairs.index])
+    return encoded.image, encoded.text, data.answer[index]
+
+
+def gap(model: FusionModel, split: str = "test") -> dict[str, float]:
+    """What the regularisers act on: the gap of the contrastive features, the cosine of true pairs, recall at 10."""
+    image, text, answer = features(model, split)
+    recall = retrieval(image, text, ks=(10,), image_groups=answer, text_groups=answer)
+    return {
+        "gap": float(geometry.centroid_distance(image, text)),
+        "cosine": float(geometry.true_pair_cosine(image, text)),
+        "recall": float(sum(recall.values()) / len(recall)),
+    }
 
 
 # --- power -----------------------------------------------------------------------------------------------------------
@@ -143,6 +167,12 @@ def hide(split: str = "test", words: Sequence[str] | None = None, seed: int = 0,
 
 
 @torch.no_grad()
+def confidence(model: FusionModel, hidden: MaskedWords) -> Tensor:
+    """Probability (n,) that the model gives to each hidden word, beside its own image."""
+    return _word_logits(model, hidden, hidden.images).softmax(dim=1)[torch.arange(len(hidden.word)), hidden.word]
+
+
+@torch.no_grad()
 def word_accuracy(model: FusionModel, hidden: MaskedWords, images: Tensor | None = None) -> float:
     """Share of hidden words that the model fills in right, beside their own images or others in their place."""
     return float(
@@ -204,11 +234,10 @@ def attention_to_hidden(model: FusionModel, hidden: MaskedWords) -> Tensor:
     return maps[torch.arange(len(maps)), -1, hidden.place]
 
 
-def upper_share(maps: Tensor, least: float = 1e-9) -> np.ndarray:
-    """Share of each map (n, rows, columns) that lies in its upper half, (n,); negative entries count as nothing."""
-    kept = maps.clamp(min=0).double()
-    total = kept.sum(dim=(1, 2)).clamp(min=least)
-    return (kept[:, : kept.shape[1] // 2].sum(dim=(1, 2)) / total).numpy()
+def upper_share(maps: Tensor) -> float:
+    """Share of the sum of the maps (n, rows, columns) that lies in their upper half; negative entries count as zero."""
+    kept = maps.clamp(min=0).double().sum(dim=0)
+    return float(kept[: len(kept) // 2].sum() / kept.sum())
 
 
 def agreement(first: Tensor, second: Tensor) -> float:
@@ -216,8 +245,3 @@ def agreement(first: Tensor, second: Tensor) -> float:
     pairs = zip(first.flatten(1).numpy(), second.flatten(1).numpy(), strict=True)
     values = [stats.spearmanr(a, b).statistic for a, b in pairs if np.ptp(a) > 0 and np.ptp(b) > 0]
     return float(np.mean(values))
-
-
-def spelled(text: str) -> Tensor:
-    """A name as a text for the model, int64 (1, L)."""
-    return encode([text])
