@@ -20,10 +20,12 @@ from gaplib._files import whole
 from gaplib.data import cache_dir
 from gaplib.evaluation.controls import CONTROLS
 from gaplib.evaluation.suite import evaluate
+from gaplib.experiments import common
 from gaplib.leaderboard import LeaderboardFailed, leaderboard, processes
 from gaplib.leaderboard.folder import claimed, write_row
 from gaplib.leaderboard.plan import Plan, Spec
 from gaplib.leaderboard.rows import columns
+from gaplib.training import Run
 
 METHODS = (
     "clip", "siglip", "cua", "cuaxu", "atp-cu", "cyclip", "clip-align", "clip-views", "sep", "br", "gc", "shared",
@@ -125,6 +127,13 @@ def _plan(one: Setting) -> tuple[Plan, str]:
 
 def _folder(out: Path | None) -> Path:
     return Path(out) if out else cache_dir() / "leaderboard"
+
+
+def trained(name: str, seed: int) -> Run:
+    """The run of a row: of one of ``SETTINGS``, or of a method at its tuned point."""
+    if name in SETTINGS:
+        return common.run(SETTINGS[name].method, seed, "paper", **SETTINGS[name].changes)
+    return common.run(name, seed)
 
 
 def rows(seeds: Sequence[int], out: Path | None = None, jobs: int | None = None) -> pd.DataFrame:
