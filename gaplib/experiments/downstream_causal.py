@@ -30,7 +30,7 @@ from gaplib.training import Run
 SHARES = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 NOISE = (0.0, 0.25, 0.5, 1.0)
 KS = 5  # recall at 5 on glyphs: recall at 1 is too near its floor for a claim that nothing changes
-HALVES = 8  # random halves that a held-out measure is averaged over
+HALVES = 4  # random halves that a held-out measure is averaged over
 SHIFT_GROUPS = ("gap", "recall", "zero_shot", "fine_grained")
 
 
@@ -188,7 +188,7 @@ def published_noise(name: str, k: int = 1, sizes: Sequence[float] = NOISE[1:], d
             out[f"{name}.noisy_gain"] = out[f"{name}.noisy"] - out["kept.noisy"]
         return out
 
-    arrays = (x, y, halves(len(x), 4), noise)
+    arrays = (x, y, halves(len(x), 2), noise)
     return _jackknifed(measure, arrays, tuple(measure(*arrays)))
 
 
