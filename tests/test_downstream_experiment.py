@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import pearsonr, rankdata, spearmanr
+from scipy.stats import pearsonr, rankdata, spearmanr, ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
 from gaplib.experiments import downstream as ds
@@ -39,8 +39,6 @@ def test_against_clip_corrects_over_all_comparisons():
     )
     tests = ds.against_clip(found, ["a", "b"], ["recall.mean@1"])
     differences = [ds.values(found, n, "recall.mean@1") - ds.values(found, "clip", "recall.mean@1") for n in "ab"]
-    from scipy.stats import ttest_1samp
-
     p = [ttest_1samp(d, 0).pvalue for d in differences]
     np.testing.assert_allclose(tests.p, p, rtol=1e-9)
     np.testing.assert_allclose(tests.adjusted, multipletests(p, method="holm")[1], rtol=1e-9)
