@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gaplib.methods import METHODS
 from tools import build_site, stage
 
 FIXTURES = Path(__file__).parent / "fixtures" / "notebooks"
@@ -102,7 +103,12 @@ def test_tree(good, project):
     (project / "_build" / "results" / "claims_table.md").write_text("| L1 | reproduced |\n")
     target = stage.stage([executed / "01_good.ipynb"], project / "_build", project)
     generated = target / "book" / "_generated"
-    assert sorted(path.name for path in generated.iterdir()) == ["claims_table.md", "status_table.md"]
+    assert sorted(path.name for path in generated.iterdir()) == ["claims_table.md", "methods_table.md", "status_table.md"]
+    table = (generated / "methods_table.md").read_text().splitlines()
+    assert len(table) == 2 + len(METHODS)
+    assert all(row.count("|") == 6 for row in table)
+    cua = next(row for row in table if row.startswith("| `cua` "))
+    assert "clip + 1 uniformity + 1 alignment | fixed, tau = 0.01 |" in cua
     assert (generated / "claims_table.md").read_text() == "| L1 | reproduced |\n"
     row = (generated / "status_table.md").read_text().splitlines()[2]
     assert row.startswith("| [01 good](../notebooks/01_good.ipynb) | quick | 3 | cpu | 2.2 min | 812 MiB |")

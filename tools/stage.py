@@ -13,11 +13,13 @@ import copy
 import hashlib
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+from gaplib.methods import METHODS, Method
 from tools import gate
 
 HIDDEN = {"parameters", "injected-parameters", "setup"}  # what a reader of the page has no use for
@@ -50,6 +52,7 @@ def stage(executed: list[Path], build: Path, root: Path) -> Path:
     claims = build / "results" / "claims_table.md"
     text = claims.read_text(encoding="utf-8") if claims.exists() else NO_CLAIMS
     (generated / "claims_table.md").write_text(text, encoding="utf-8")
+    (generated / "methods_table.md").write_text(methods_table(METHODS), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
     return target
@@ -146,6 +149,16 @@ def status_table(notebooks: dict[str, Any]) -> str:
     lines += [f"Versions: {text}." for text in dict.fromkeys(versions)]
     lines += [f"Processor: {text}." for text in dict.fromkeys(machines)]
     return "\n".join(rows) + "\n\n" + "\n\n".join(lines) + "\n"
+
+
+def methods_table(methods: Mapping[str, Method]) -> str:
+    """Markdown: a row a method of ``gaplib.methods``, as the package has it."""
+    rows = ["| method | minimised | temperature | needs | source |", "|---" * 5 + "|"]
+    for one in methods.values():
+        needs = ", ".join(sorted(one.requires)).replace("-", "\u2011")  # not broken in a narrow column
+        cells = [f"`{one.name}`", one.formula().replace("_", " "), one.policy_text(), needs, one.source]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
 
 
 def _short(text: str) -> str:
