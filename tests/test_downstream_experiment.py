@@ -28,7 +28,7 @@ def test_values_come_in_the_order_of_seeds_and_gaps_in_the_table_are_refused():
     with pytest.raises(ValueError, match="name"):
         ds.values(found, "nobody", "recall.mean@1")
     with pytest.raises(ValueError, match="metric"):
-        ds.values(found, "cua", "recal")
+        ds.values(found, "cua", "recalled")
 
 
 def test_against_clip_corrects_over_all_comparisons():

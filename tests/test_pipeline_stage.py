@@ -103,7 +103,8 @@ def test_tree(good, project):
     (project / "_build" / "results" / "claims_table.md").write_text("| L1 | reproduced |\n")
     target = stage.stage([executed / "01_good.ipynb"], project / "_build", project)
     generated = target / "book" / "_generated"
-    assert sorted(path.name for path in generated.iterdir()) == ["claims_table.md", "methods_table.md", "status_table.md"]
+    names = ["claims_table.md", "methods_table.md", "status_table.md"]
+    assert sorted(path.name for path in generated.iterdir()) == names
     table = (generated / "methods_table.md").read_text().splitlines()
     assert len(table) == 2 + len(METHODS)
     assert all(row.count("|") == 6 for row in table)

@@ -108,7 +108,7 @@ def test_descent_lowers_the_loss_and_leaves_its_start_alone():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: uniformity.descend("unifromity", uniformity.circle()), "term"),
+        (lambda: uniformity.descend("evenness", uniformity.circle()), "term"),
         (lambda: uniformity.pull(*worlds(), 1.0), "gamma"),
         (lambda: uniformity.pull(*worlds(), 0.5, tau=0), "tau"),
         (lambda: uniformity.circle(1), "n:"),
