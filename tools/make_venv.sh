@@ -20,9 +20,10 @@ fi
 # The lock's own uv, with its hash; then uv installs the rest, which is several times faster than pip.
 awk '/^uv==/ {inside = 1} inside {print; if ($0 !~ /\\$/) exit}' requirements.txt > "$venv/uv.txt"
 "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
+# Compiled once, or each of the many processes of a build does it again where Python may not write.
 quiet=-q
 if [ -t 1 ]; then quiet=; fi
-"$venv/bin/uv" pip sync $quiet --require-hashes --python "$venv/bin/python" requirements.txt
+"$venv/bin/uv" pip sync $quiet --compile-bytecode --require-hashes --python "$venv/bin/python" requirements.txt
 # The sync removes what the lock does not name, so gaplib comes last.
 "$venv/bin/uv" pip install -q --no-deps --no-build-isolation --offline --python "$venv/bin/python" -e .
 # A kernel with a name of its own: `python3` may be another environment's.
