@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -534,6 +535,22 @@ def test_a_live_run_that_contradicts_is_detected(work, live, word):
     with pytest.raises(ValueError, match=word):
         _decide(work)
     assert not (work / "_build/results/claims.json").exists()
+
+
+def test_three_seeds_that_lie_together_are_no_contradiction_and_a_shift_is():
+    """Draws from one distribution pass at least 95 times in 100 as a family; a mean far away does not."""
+    rng = np.random.default_rng(0)
+    refused = apart = 0
+    for _ in range(200):
+        old, new = over_seeds(rng.normal(size=10)), over_seeds(rng.normal(size=3))
+        apart += not build_claims.meet(old, new)
+        refused += not build_claims.meet(old, new) and not build_claims.by_chance(new, old, 300)
+    assert apart > 0
+    assert refused == 0
+    old, together = over_seeds(rng.normal(size=10)), over_seeds([9.0, 9.01, 9.02])
+    assert not build_claims.by_chance(together, old, 300)
+    assert not build_claims.by_chance(exact(0.3), exact(0.2), 300)
+    assert not build_claims.by_chance(old, old, 300)
 
 
 def test_floats_of_another_machine_are_no_contradiction(work):
