@@ -52,7 +52,9 @@ def training_step(names: Sequence[str] | None = None, batch_size: int = 256, rep
     def update(name: str, architecture: str | None = None) -> Any:
         # Of a method that swaps now and then, a step that does.
         swapping = {"p": 1.0} if METHODS[name].swapping else None
-        config = RunConfig(method=name, batch_size=batch_size, architecture=architecture, swapping=swapping).resolved()
+        # So long a run that no number of repeats comes to its end.
+        run = {"method": name, "batch_size": batch_size, "architecture": architecture, "steps": 10**6}
+        config = RunConfig(**run, swapping=swapping).resolved()
         return _Trainer(config, "cpu", _data(config), None)._update
 
     clips: dict[str, Any] = {}
