@@ -10,6 +10,8 @@ import torch
 
 from gaplib import geometry
 from gaplib.data import glyphs
+from gaplib.experiments.read_off import pairs
+from gaplib.experiments.read_off import recall as recall  # part of what the chapter calls
 from gaplib.history import encode
 from gaplib.stats import Estimate, over_seeds, paired_difference, permutation_floor
 from gaplib.towers import tiny_towers
@@ -52,11 +54,6 @@ def distances(runs: Sequence[Run]) -> list[float]:
     return [run.metrics["centroid_distance"] for run in runs]
 
 
-def recall(run: Run) -> float:
-    """Recall at 1 on the test characters, mean of both directions."""
-    return (run.metrics["image_to_text@1"] + run.metrics["text_to_image@1"]) / 2
-
-
 def slope_over(doses: Sequence[float], samples: Any) -> Estimate:
     """Least-squares slope of the samples (doses, seeds) against the doses, seed by seed, and its interval."""
     return over_seeds(np.polyfit(np.asarray(doses, dtype=float), np.asarray(samples, dtype=float), 1)[0])
@@ -70,7 +67,7 @@ def first_less_last(samples: Any) -> Estimate:
 
 def test_pairs(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings of the test characters and of their names, float64 with unit rows."""
-    return tuple(geometry.normalize(torch.from_numpy(run.embeddings[f"test_{m}"]).double()) for m in ("image", "text"))
+    return pairs(run)
 
 
 test_pairs.__test__ = False  # not one of pytest's, whatever its name

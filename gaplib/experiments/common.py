@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from gaplib import geometry
 from gaplib._validate import check_choice
+from gaplib.experiments.read_off import gap, pairs, recall
 from gaplib.experiments.tuned import TUNED
 from gaplib.methods import METHODS, method
 from gaplib.training import Run, RunConfig, cached_run
+
+__all__ = ["AS_PUBLISHED", "SETTINGS", "STEPS", "TRAINED", "config", "gap", "pairs", "recall", "run", "runs"]
 
 STEPS = 300
 SETTINGS = ("paper", "tuned")
@@ -50,22 +50,3 @@ def run(name: str, seed: int, setting: str = "tuned", device: str = "cpu", **cha
 def runs(name: str, seeds: Sequence[int], setting: str = "tuned", device: str = "cpu", **changes: Any) -> list[Run]:
     """One :func:`run` a seed."""
     return [run(name, seed, setting, device, **changes) for seed in seeds]
-
-
-def recall(one: Run, split: str = "test") -> float:
-    """Recall at 1, mean of both directions, on the test or dev pairs."""
-    values = one.metrics if check_choice(split, "split", ("test", "dev")) == "test" else one.history[-1]
-    return (values["image_to_text@1"] + values["text_to_image@1"]) / 2
-
-
-def gap(one: Run, split: str = "test") -> float:
-    """Centroid distance of the test or dev pairs."""
-    values = one.metrics if check_choice(split, "split", ("test", "dev")) == "test" else one.history[-1]
-    return values["centroid_distance"]
-
-
-def pairs(one: Run, split: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings of the test (or dev) characters and of their names, float64 with unit rows."""
-    return tuple(
-        geometry.normalize(torch.from_numpy(one.embeddings[f"{split}_{m}"]).double()) for m in ("image", "text")
-    )

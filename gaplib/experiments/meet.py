@@ -15,6 +15,7 @@ from gaplib._validate import check_matrix
 from gaplib.data import glyphs, published
 from gaplib.evaluation import retrieval
 from gaplib.experiments import meet_measures as measures
+from gaplib.experiments.read_off import pairs
 from gaplib.history import encode
 from gaplib.stats import Estimate, over_seeds
 from gaplib.towers import open_clip_towers, tiny_towers
@@ -131,8 +132,7 @@ def train_glyphs(key: str, seed: int, device: str = "cpu") -> Run:
 
 def test_pairs(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings of the test characters and of their names, float64 with unit rows."""
-    names = ("test_image", "test_text")
-    return tuple(geometry.normalize(torch.from_numpy(run.embeddings[name]).double()) for name in names)
+    return pairs(run)
 
 
 test_pairs.__test__ = False  # not one of pytest's, whatever its name

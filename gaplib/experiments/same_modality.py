@@ -17,6 +17,7 @@ import torch
 from gaplib import geometry
 from gaplib._validate import check_choice, check_integer
 from gaplib.evaluation import retrieval
+from gaplib.experiments.read_off import pairs
 from gaplib.stats import Estimate, over_seeds, permutation_floor
 from gaplib.training import Run, RunConfig, cached_run
 
@@ -87,13 +88,6 @@ def trained(configs: Sequence[RunConfig], device: str = "cpu") -> list[Run]:
 
 
 # --- what is read off a run ------------------------------------------------------------------------------------------
-
-
-def pairs(run: Run, split: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
-    """Both modalities' embeddings of a split, "test" or "dev", float64 with unit rows."""
-    check_choice(split, "split", ("test", "dev"))
-    names = (f"{split}_image", f"{split}_text")
-    return tuple(geometry.normalize(torch.from_numpy(run.embeddings[name]).double()) for name in names)
 
 
 def readings(run: Run, probes: bool = False) -> dict[str, float]:

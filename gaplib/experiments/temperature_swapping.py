@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gaplib import geometry
 from gaplib._validate import check_choice, check_integer, check_number, check_pair, check_unit_rows
-from gaplib.experiments import common
+from gaplib.experiments import common, dynamics
 from gaplib.losses import clip_loss
 from gaplib.methods import method
 from gaplib.pairs import PairedEmbeddings
@@ -256,14 +256,9 @@ def lifted(u: Tensor, v: Tensor, height: float, seed: int = 0) -> tuple[Tensor, 
     """
     check_number(height, "height", low=-1, high=1)
     check_pair(u, v)
-    side = u.new_full((len(u), 1), height)
-    wide = math.sqrt(1 - height**2)
-    q, _ = torch.linalg.qr(
-        torch.randn(
-            u.shape[1] + 1, u.shape[1] + 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        ).to(u.dtype)
-    )
-    return torch.cat([wide * u, side], dim=1) @ q, torch.cat([wide * v, -side], dim=1) @ q
+    size, generator = u.shape[1] + 1, torch.Generator().manual_seed(seed)
+    turn, _ = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
+    return tuple((z @ turn).to(u.dtype) for z in dynamics.lifted(u, v, height))
 
 
 def height_curve(
