@@ -79,15 +79,15 @@ def main(argv: list[str] | None = None) -> None:
     batch = pictures.data.batches("train", options.batch_size, seed=0)
     held_out = pictures.data.sample("dev", 500, seed=0)
 
-    # open_clip's groups: no weight decay for gains, biases and the temperature. The loss may bring parameters, too.
+    # A method that is about the temperature puts its own into the model, before the optimizer asks for parameters.
+    loss.attach(model)
+    # open_clip's groups: no weight decay for gains, biases and the temperature.
     named = list(model.named_parameters())
     groups = [
         {"params": [p for name, p in named if p.ndim < 2 or "logit" in name], "weight_decay": 0.0},
         {"params": [p for name, p in named if p.ndim >= 2 and "logit" not in name], "weight_decay": 0.2},
     ]
-    if loss.owns_temperature:
-        model.logit_scale.requires_grad_(False)
-    optimizer = torch.optim.AdamW([*groups, *loss.param_groups(lr=1e-3)], lr=1e-3)
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
 
     print(f"before: {report(model, *pictures.of(held_out), held_out.answer)}")
     model.train()
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
             model.logit_scale.clamp_(0, math.log(100))
         if step % 20 == 0 or step == options.steps - 1:
             parts = ", ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
-            print(f"step {step:4d}: {parts}")
+            print(f"step {step:4d}: {parts}, logit scale {model.logit_scale.exp().item():.3f}")
     print(f"after:  {report(model, *pictures.of(held_out), held_out.answer)}")
 
 

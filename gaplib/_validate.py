@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Real
 from typing import Any
 
@@ -12,6 +15,25 @@ import torch
 # How far a row's norm may be from one before the row counts as not normalised; half types round each entry.
 _NORM_TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 2e-2, torch.float32: 1e-3, torch.float64: 1e-3}
 _CAN = "a 2-d float array or tensor of shape (n, d)"
+_READ_VALUES: ContextVar[bool] = ContextVar("read_values", default=True)
+
+
+@contextmanager
+def reading_values(read: bool) -> Iterator[None]:
+    """Inside, with ``read`` false, the losses do not look at values of tensors, which waits for the device.
+
+    ``PairedEmbeddings(check=False)`` says so for the embeddings; this is for what the losses are given beside them.
+    """
+    token = _READ_VALUES.set(read)
+    try:
+        yield
+    finally:
+        _READ_VALUES.reset(token)
+
+
+def values_are_read() -> bool:
+    """Whether a check may look at the values of a tensor (:func:`reading_values`)."""
+    return _READ_VALUES.get()
 
 
 def _describe(x: Any) -> str:
@@ -99,6 +121,8 @@ def check_number(
     is_scalar_tensor = tensor and value.ndim == 0 and value.dtype != torch.bool and not value.dtype.is_complex
     if isinstance(value, bool) or not (is_scalar_tensor or isinstance(value, Real)):
         raise ValueError(f"{name}: expected {wanted}, got {_describe(value)}")
+    if tensor and not values_are_read():
+        return value
     try:
         number = float(value.detach() if tensor else value)
     except OverflowError:  # a whole number beyond the range of floats

@@ -146,13 +146,14 @@ class Method:
         ``objective`` given, its ``params``.
         """
         check_number(lr, "lr", low=0, low_open=True)
-        own = policy(self.temperature, self.tau)
+        own = policy(self.temperature, self.tau) if objective is None else objective.temperature
         groups: list[dict[str, Any]] = []
         if any(True for _ in own.parameters()):
             groups.append({"name": "temperature", "lr": lr * own.learning_rate_factor, "weight_decay": 0.0})
         if self.contrastive == "siglip":
             groups.append({"name": "bias", "lr": lr, "weight_decay": 0.0})
         if objective is not None:
+            own.handed_out = True
             for group in groups:
                 owned = getattr(objective, group["name"])
                 group["params"] = [owned] if isinstance(owned, nn.Parameter) else list(owned.parameters())

@@ -7,14 +7,16 @@ sum(losses.values()).backward()
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gaplib._validate import check_integer
+from gaplib._validate import check_integer, reading_values
 from gaplib.methods import Method, Objective, method
+from gaplib.open_clip_scale import bind
 from gaplib.pairs import HALF_TYPES, PairedEmbeddings
 
 #: what open_clip's loss is not given -> why a method that needs it cannot run there
@@ -26,20 +28,48 @@ REFUSED = {
     "steps": "open_clip's loss is not told how far training is, and the method follows a schedule",
     "post-hoc fit": "it is fitted to the embeddings after training (gaplib.posthoc)",
 }
+#: options of open_clip's losses -> what one process has there; and those that make no difference in one process
+_ONE_PROCESS = {"local_loss": False, "rank": 0, "world_size": 1, "use_horovod": False}
+_NO_DIFFERENCE = ("gather_with_grad", "cache_labels", "dist_impl")
+_CAPTIONS = "captions are a loss of their own: take a model without a captioning head, or open_clip's CoCaLoss"
+_DISTILLATION = "a teacher's output: train without --distill-model, or with open_clip's DistillClipLoss"
+_TEACHER = ("dist_image_features", "dist_text_features", "dist_logit_scale", "dist_logit_bias")
+#: what else open_clip's loop can hand to a loss -> why it is refused, and what to do
+_REFUSED_OUTPUTS = dict.fromkeys(("logits", "labels"), _CAPTIONS) | dict.fromkeys(_TEACHER, _DISTILLATION)
+_ATTACH = (
+    "call loss.attach(model) before the optimizer is made, or, in a loop of your own, give loss.param_groups(lr) to "
+    "the optimizer and save loss.state_dict() with the model's"
+)
 
 
-def as_open_clip_loss(method: str | Method | Objective, seed: int = 0) -> OpenClipLoss:
+def as_open_clip_loss(
+    method: str | Method | Objective, seed: int = 0, check: bool = True, **open_clip_options: Any
+) -> OpenClipLoss:
     """``method`` as a loss with the call of open_clip's (3.x): see :class:`OpenClipLoss`.
 
     Args:
         method: a name of ``gaplib.methods.METHODS`` or a combination ("cuaxu+slrt"), a configured ``Method``, or an
             ``Objective``, whose temperature is then shared and not copied.
         seed: of the module's own random numbers, which only modality swapping draws.
+        check: ``False`` leaves out the tests of values (finite, unit rows, a positive scale), which read from the
+            device at every step. Then NaN gives a loss of NaN, and a ``GradScaler`` skips the step.
+        open_clip_options: what open_clip's losses are made with (``local_loss``, ``world_size``, ...), as for one
+            process.
 
     Raises:
-        ValueError: an unknown method, or one that needs what open_clip's loop does not give to a loss (``REFUSED``).
+        ValueError: an unknown method, one that needs what open_clip's loop does not give to a loss (``REFUSED``), or
+            an option of several processes.
+        TypeError: an option that open_clip's losses do not have.
     """
-    return OpenClipLoss(method, seed)
+    for name, value in open_clip_options.items():
+        if name not in (*_ONE_PROCESS, *_NO_DIFFERENCE):
+            raise TypeError(f"as_open_clip_loss: {name} is no option of it, nor of open_clip's losses")
+        if name in _ONE_PROCESS and value != _ONE_PROCESS[name]:
+            raise ValueError(
+                f"{name}: expected {_ONE_PROCESS[name]}, got {value!r}: this loss works in one process and compares "
+                "the whole batch"
+            )
+    return OpenClipLoss(method, seed, check)
 
 
 class OpenClipLoss(nn.Module):
@@ -51,22 +81,42 @@ class OpenClipLoss(nn.Module):
 
     **Temperature.** The model's ``logit_scale`` is used, whatever temperature the table has for the method, unless the
     method is about the temperature (``Method.sets_temperature``: slrt, tr-softplus, flt, or a tau that was asked for
-    as in ``method("cua", tau=.05)``). Then ``owns_temperature`` is True, the argument is ignored, and the module's
-    parameters have to be trained: add ``loss.param_groups(lr)`` to the optimizer and freeze the model's
-    (``model.logit_scale.requires_grad_(False)``). The ceiling of the scale is kept here, at each call, so that the loop
-    need not know of it.
+    as in ``method("cua", tau=.05)``). Then ``owns_temperature`` is True, the argument is ignored, and the model has to
+    know: call ``loss.attach(model)`` before the optimizer is made. The temperature is then trained with the model,
+    stands in its checkpoints and is what its evaluation uses. Without that a training call warns; in a loop of your
+    own you can also add ``loss.param_groups(lr)`` to the optimizer, freeze the model's ``logit_scale``, and save the
+    loss's ``state_dict`` too. The ceiling of the scale is kept here, at each call, so that the loop need not know of
+    it. A tenth of the learning rate (slrt) survives a loop that sets one rate for all parameters, as open_clip's does.
+
+    In ``open_clip_train.main``, which makes the model, the optimizer and the loss in this order::
+
+        from open_clip_train import main as training
+
+        loss, make = gaplib.as_open_clip_loss("slrt"), training.create_model_and_transforms
+
+        def make_and_attach(*args, **kwargs):
+            made = make(*args, **kwargs)
+            loss.attach(made[0])
+            return made
+
+        training.create_model_and_transforms, training.create_loss = make_and_attach, lambda args: loss
+        training.main(["--model", "ViT-B-32", ...])
 
     **Bias.** The sigmoid loss takes the ``logit_bias`` given, none being zero; a softmax does not feel one.
 
     **Swapping** (hs, ss) draws from a generator of its own at every call in training mode and does nothing in
-    evaluation mode; the generator's state travels in ``state_dict``.
+    evaluation mode; the generator's state travels in ``state_dict``. With ``--accum-freq`` k each of the k calls of a
+    step swaps anew: the accumulated gradient is right on average, and that of no single swapped batch.
 
     One process only: where ``torch.distributed`` runs several, a call raises ``RuntimeError``, because each of them
     would compare its own part of the batch alone.
     """
 
-    def __init__(self, method_or_objective: str | Method | Objective, seed: int = 0):
+    def __init__(self, method_or_objective: str | Method | Objective, seed: int = 0, check: bool = True):
         super().__init__()
+        if check not in (True, False):
+            raise ValueError(f"check: expected True or False, got {check!r}")
+        self.check = check
         given = method_or_objective
         chosen = given.method if isinstance(given, Objective) else method(given) if isinstance(given, str) else given
         if not isinstance(chosen, Method):
@@ -78,17 +128,51 @@ class OpenClipLoss(nn.Module):
         self.owns_temperature = chosen.sets_temperature
         # A policy that is not used must bring no parameters.
         self.objective = Objective(chosen if self.owns_temperature else replace(chosen, temperature="fixed"))
-        if self.owns_temperature and isinstance(given, Objective):
-            self.objective.temperature = given.temperature
+        if self.owns_temperature:
+            shared = isinstance(given, Objective)
+            own = given.temperature if shared else self.objective.temperature.at_one_rate()
+            self.objective.temperature = own
+        # Once attached: another parameter of the model (in a tuple, so as not to become one of the loss).
+        self._witness: tuple[nn.Parameter, ...] | None = None
+        self._versions: tuple[int, int] | None = None
+        self._warned = False
         if chosen.contrastive == "siglip":
             del self.objective.bias  # the model has one
         self.generator = torch.Generator().manual_seed(check_integer(seed, "seed", low=0))
 
+    def attach(self, model: nn.Module) -> OpenClipLoss:
+        """Put the method's temperature into open_clip's ``model``, in place of its ``logit_scale``; returns the loss.
+
+        To be called before the optimizer is made and before a checkpoint is loaded. The temperature starts where the
+        method says, and ``model.logit_scale`` is computed from it. ``model.state_dict()`` has the keys it always had,
+        "logit_scale" being the logarithm of the scale that the loss uses; one that is loaded sets a temperature that is
+        learned. Nothing is done for a method that leaves the temperature to the model.
+
+        Raises:
+            ValueError: not a model with a ``logit_scale`` of its own (a wrapper, one attached already), or a loss made
+                from an ``Objective`` whose temperature has a learning rate of its own.
+        """
+        if self.owns_temperature:
+            bind(model, self.objective.temperature)
+            own = {id(p) for p in self.objective.temperature.parameters()}
+            others = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+            self._witness = tuple(others[:1])
+        return self
+
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Optimizer groups of the loss's own parameters (see ``Method.param_groups``); empty if it has none."""
-        groups = self.method.param_groups(lr) if self.owns_temperature else []
-        owned = [group for group in groups if group["name"] == "temperature"]
-        return [{**group, "params": list(self.objective.temperature.parameters())} for group in owned]
+        """Optimizer groups of the loss's own parameters; empty if it has none, or if they are the attached model's.
+
+        Their rate is ``lr``: a method's tenth of it is inside the parameter, and a scheduler may set one rate for all.
+        Only the temperature of an ``Objective`` that was given has its rate in the group (``Method.param_groups``).
+        """
+        policy = self.objective.temperature
+        groups = self.method.param_groups(lr) if self.owns_temperature and self._witness is None else []
+        policy.handed_out |= self.owns_temperature
+        return [
+            {**group, "lr": lr * policy.learning_rate_factor, "params": list(policy.parameters())}
+            for group in groups
+            if group["name"] == "temperature"
+        ]
 
     def forward(
         self,
@@ -97,18 +181,45 @@ class OpenClipLoss(nn.Module):
         logit_scale: Tensor | float,
         logit_bias: Tensor | float | None = None,
         output_dict: bool = False,
+        **others: Any,
     ) -> Tensor | dict[str, Tensor]:
+        for name in others:
+            if name in _REFUSED_OUTPUTS:
+                raise ValueError(f"{name}: expected image and text features alone: {_REFUSED_OUTPUTS[name]}")
+            raise TypeError(f"this loss takes what open_clip's ClipLoss takes, and no {name}")
         distributed = torch.distributed
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             raise RuntimeError("this loss works in one process: it would not see the other processes' pairs")
         kind = torch.promote_types(image_features.dtype, text_features.dtype)
-        with torch.autocast(image_features.device.type, enabled=False):
-            pairs = PairedEmbeddings(image_features.to(kind), text_features.to(kind))
+        if self.owns_temperature and self.training and torch.is_grad_enabled():
+            self._look_after_temperature(image_features.requires_grad or text_features.requires_grad)
+        with torch.autocast(image_features.device.type, enabled=False), reading_values(self.check):
+            pairs = PairedEmbeddings(image_features.to(kind), text_features.to(kind), check=self.check)
             if kind in HALF_TYPES:  # checked as what they are; the loss stays in float32, as open_clip's is
                 pairs = PairedEmbeddings(pairs.image.float(), pairs.text.float(), check=False)
             parts = self._parts(pairs, logit_scale, logit_bias)
         losses = {"contrastive_loss" if name in ("clip", "siglip") else f"{name}_loss": z for name, z in parts.items()}
         return losses if output_dict else sum(losses.values())
+
+    def _look_after_temperature(self, learning: bool) -> None:
+        """A temperature that nobody trains, or that no checkpoint holds, must not go unseen."""
+        policy = self.objective.temperature
+        # An optimizer that has the parameter clears its gradient between the steps.
+        left_over = [p for p in policy.parameters() if p.grad is not None]
+        if self._witness is None and not policy.handed_out:
+            if left_over:
+                raise RuntimeError(f"the temperature of {self.method.name!r} is in no optimizer: {_ATTACH}")
+            if learning and not self._warned:
+                self._warned = True
+                warnings.warn(f"{self.method.name!r} sets a temperature that the model lacks: {_ATTACH}", stacklevel=5)
+        elif self._witness and left_over:
+            # Every step of an optimizer counts up the version of what it changes.
+            before, self._versions = self._versions, (self._witness[0]._version, left_over[0]._version)
+            if before and before[0] != self._versions[0] and before[1] == self._versions[1]:
+                raise RuntimeError(
+                    f"the optimizer trains the model and not the temperature of {self.method.name!r}: call "
+                    "loss.attach(model) before the optimizer is made"
+                )
 
     def _parts(self, pairs: PairedEmbeddings, scale: Any, bias: Any) -> dict[str, Tensor]:
         if self.owns_temperature:

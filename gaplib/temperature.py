@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,10 @@ class Temperature(nn.Module, ABC):
 
     #: factor on the learning rate of the policy's own parameters
     learning_rate_factor = 1.0
+    #: ceiling of the scale
+    max_scale = math.inf
+    #: an optimizer was given the parameters: set by whoever hands them out
+    handed_out = False
 
     def scale(self, step: int = 0, total_steps: int = 1) -> Tensor:
         """Exponentiated logit scale 1 / tau as a 0-d tensor, at ``step`` (from 0) of ``total_steps``."""
@@ -37,6 +42,13 @@ class Temperature(nn.Module, ABC):
 
     def after_step(self) -> None:
         """Bring the parameters back into their range; nothing to do for most policies."""
+
+    def restart(self, scale: float) -> None:
+        """Go on from this scale > 0, as read from a checkpoint; nothing to do for a policy without parameters."""
+
+    def at_one_rate(self) -> Temperature:
+        """This policy for a loop that sets one learning rate for all parameters: itself, if it asks for no other."""
+        return self
 
 
 class Fixed(Temperature):
@@ -72,6 +84,9 @@ class Learnable(Temperature):
     def after_step(self) -> None:
         self.log_scale.data.clamp_(max=math.log(self.max_scale))
 
+    def restart(self, scale: float) -> None:
+        self.log_scale.data.fill_(math.log(scale))
+
     def extra_repr(self) -> str:
         return f"max_scale={self.max_scale:g}"
 
@@ -80,6 +95,12 @@ class SlowLearnable(Learnable):
     """``Learnable`` with a tenth of the learning rate: SLRT, x0.1 (Yaras et al. 2024, Sec. 4)."""
 
     learning_rate_factor = 0.1
+
+    def at_one_rate(self) -> Temperature:
+        s = 1 / self.learning_rate_factor
+        slow = SlowAtOneRate(1 / self.max_scale, s, self.max_scale)
+        slow.log_scale = nn.Parameter(self.log_scale.detach() * s)
+        return slow
 
 
 class ScaledExponential(Learnable):
@@ -100,8 +121,34 @@ class ScaledExponential(Learnable):
     def after_step(self) -> None:
         self.log_scale.data.clamp_(max=self.s * math.log(self.max_scale))
 
+    def restart(self, scale: float) -> None:
+        self.log_scale.data.fill_(self.s * math.log(scale))
+
     def extra_repr(self) -> str:
         return f"s={self.s:g}, max_scale={self.max_scale:g}"
+
+
+class SlowAtOneRate(ScaledExponential):
+    """``Learnable`` at 1 / s of the learning rate that its optimizer uses: ``SlowLearnable.at_one_rate``.
+
+    ``scale = exp(nu / s)``, where nu gets the gradient of the log scale whole: whatever the optimizer makes of it (SGD
+    and Adam alike), the log scale moves by 1 / s of what it would have moved as a parameter.
+    """
+
+    def _scale(self, step: int, total_steps: int) -> Tensor:
+        return _DividedWholeGradient.apply(self.log_scale, self.s).exp()
+
+
+class _DividedWholeGradient(torch.autograd.Function):
+    """x / s, with the gradient of the result handed to x as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, s: float) -> Tensor:
+        return x / s
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 class Softplus(Temperature):
@@ -117,6 +164,9 @@ class Softplus(Temperature):
 
     def after_step(self) -> None:
         self.nu.data.clamp_(max=_inverse_softplus(self.max_scale))
+
+    def restart(self, scale: float) -> None:
+        self.nu.data.fill_(_inverse_softplus(scale))
 
     def extra_repr(self) -> str:
         return f"max_scale={self.max_scale:g}"

@@ -4,6 +4,7 @@ import importlib.util
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def features(n=9, d=6, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     raw = torch.randn(2, n, d, generator=generator, dtype=torch.float64)
     return [normalize(z, dim=1).to(dtype).requires_grad_() for z in raw]
+
+
+class Scale(torch.nn.Module):
+    """What a method's temperature is put into."""
+
+    def __init__(self):
+        super().__init__()
+        self.logit_scale = torch.nn.Parameter(SCALE.log())
 
 
 def gradients(loss, *inputs):
@@ -93,7 +102,7 @@ def test_learned_temperature_of_the_method_is_trained_and_kept_under_its_ceiling
     x, y = (z.detach() for z in features())
     loss = as_open_clip_loss("slrt")
     (group,) = loss.param_groups(lr=0.5)
-    assert (group["lr"], group["weight_decay"]) == (pytest.approx(0.05), 0.0)
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.0)  # the tenth is inside the parameter
     assert [id(p) for p in group["params"]] == [id(p) for p in loss.parameters()]
     models = torch.tensor(14.0, requires_grad=True)
     value = loss(x, y, models)
@@ -102,7 +111,7 @@ def test_learned_temperature_of_the_method_is_trained_and_kept_under_its_ceiling
     assert models.grad is None
     assert group["params"][0].grad.abs() > 0
     with torch.no_grad():
-        group["params"][0].fill_(math.log(1e4))  # what a large step of an optimizer can do
+        group["params"][0].fill_(10 * math.log(1e4))  # what a large step of an optimizer can do
     assert float(loss(x, y, models).detach()) == pytest.approx(float(ClipLoss()(x, y, torch.tensor(100.0))), rel=1e-5)
 
 
@@ -117,7 +126,7 @@ def test_every_method_works_or_says_why_not(name):
     chosen = method(name)
     x, y = features()
     if not chosen.requires:
-        parts = as_open_clip_loss(name)(x, y, SCALE, torch.tensor(-1.0), output_dict=True)
+        parts = as_open_clip_loss(name).attach(Scale())(x, y, SCALE, torch.tensor(-1.0), output_dict=True)
         assert all(value.ndim == 0 and value.isfinite() for value in parts.values())
         assert len(parts) == 1 + len(chosen.terms)
         return
@@ -149,6 +158,84 @@ def test_bad_input():
         loss(x, y, torch.tensor(0.0))
     with pytest.raises(ValueError, match="as many rows"):
         loss(x, y[:-1], SCALE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"local_loss": True}, "local_loss: expected False, got True: this loss works in one process"),
+        ({"rank": 1}, "rank: expected 0, got 1"),
+        ({"rank": 0, "world_size": 2}, "world_size: expected 1, got 2"),
+        ({"use_horovod": True}, "use_horovod: expected False"),
+        ({"check": "no"}, "check: expected True or False, got 'no'"),
+    ],
+)
+def test_options_of_several_processes_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        as_open_clip_loss("clip", **options)
+
+
+def test_open_clips_options_of_one_process_are_taken():
+    x, y = features()
+    options = {"local_loss": False, "gather_with_grad": True, "cache_labels": True, "rank": 0, "world_size": 1}
+    torch.testing.assert_close(as_open_clip_loss("clip", **options)(x, y, SCALE), ClipLoss(**options)(x, y, SCALE))
+    with pytest.raises(TypeError, match="locl_loss is no option"):
+        as_open_clip_loss("clip", locl_loss=False)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("logits", "logits: .* a model without a captioning head, or open_clip's CoCaLoss"),
+        ("labels", "labels: .*CoCaLoss"),
+        ("dist_image_features", "dist_image_features: .* train without --distill-model"),
+        ("dist_logit_scale", "dist_logit_scale: .*DistillClipLoss"),
+    ],
+)
+def test_outputs_of_captioners_and_teachers_are_refused_with_the_reason(output, message):
+    x, y = features()
+    with pytest.raises(ValueError, match=message):
+        as_open_clip_loss("clip")(x, y, SCALE, **{output: x})
+    with pytest.raises(TypeError, match="takes what open_clip's ClipLoss takes, and no pixels"):
+        as_open_clip_loss("clip")(x, y, SCALE, pixels=x)
+
+
+def test_unchecked_batch_with_nan_reaches_the_scaler():
+    x, y = features(dtype=torch.float32)
+    with torch.no_grad():
+        x[2, 1] = math.nan
+    with pytest.raises(ValueError, match="image: expected finite values"):
+        as_open_clip_loss("cua")(x, y, SCALE)
+    optimizer = torch.optim.SGD([x, y], lr=1.0)
+    scaler = torch.amp.GradScaler("cpu")
+    before = y.detach().clone()
+    scaler.scale(as_open_clip_loss("cua", check=False)(x, y, SCALE)).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(y, before)
+    assert scaler.get_scale() == 65536 / 2
+
+
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if not row.requires])
+def test_unchecked_loss_reads_nothing_from_the_device(name, monkeypatch):
+    """A tensor on torch's meta device has no values: whoever reads one fails."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # the one thing that device lacks
+    x, y = (z.detach().to("meta") for z in features())
+    scale, bias = (torch.tensor(z, device="meta") for z in (14.0, -1.0))
+    # what swaps does so
+    chosen = method(name) if METHODS[name].swapping is None else method(name, swapping={"p": 1.0})
+    loss = as_open_clip_loss(chosen, check=False).to("meta")
+    assert loss(x, y, scale, bias).device.type == "meta"
+    checked = as_open_clip_loss(chosen).to("meta")
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        checked(x, y, scale, bias)
+
+
+def test_checks_are_back_after_an_unchecked_loss():
+    x, y = features()
+    as_open_clip_loss("clip", check=False)(x, y, torch.tensor(-1.0))
+    with pytest.raises(ValueError, match="logit_scale: expected a number"):
+        as_open_clip_loss("clip")(x, y, torch.tensor(-1.0))
 
 
 def test_several_processes_are_refused(monkeypatch):
@@ -204,6 +291,7 @@ def test_step_of_a_real_model(example, name):
     torch.manual_seed(0)
     loss = as_open_clip_loss(name)
     model = example.make_model(sigmoid=name == "siglip").train()
+    loss.attach(model)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(24, 3, example.SIDE, example.SIDE, generator=generator)
     texts = torch.randint(1, 49000, (24, example.CONTEXT), generator=generator)

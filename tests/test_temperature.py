@@ -1,6 +1,7 @@
 """Temperature policies against their formulas, at the start, in the middle, at the end, and as a run uses them."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -90,3 +91,43 @@ def test_bad_input_is_named():
     }.items():
         with pytest.raises(ValueError, match=f"^{field.strip()}:"):
             call()
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, partial(torch.optim.SGD, momentum=0.9)])
+def test_slow_policy_needs_no_rate_of_its_own(optimizer):
+    """At the full rate it goes where the same policy goes in a group with a tenth of it."""
+    slow = policy("learnable-slow", 0.07)
+    alone = slow.at_one_rate()
+    assert alone.learning_rate_factor == 1
+    paths = []
+    for one, rate in ((slow, 1e-3), (alone, 1e-2)):
+        steps = optimizer(one.parameters(), lr=rate, weight_decay=0.0)
+        path = []
+        for _ in range(40):
+            steps.zero_grad()
+            (one.scale().log() - 2.5).square().backward()
+            steps.step()
+            path.append(math.log(float(one.scale().detach())))
+        paths.append(path)
+    assert paths[0][0] - paths[0][-1] > 5e-3
+    assert paths[1] == pytest.approx(paths[0], abs=2e-6)
+
+
+def test_slow_policy_at_one_rate_starts_where_it_stands_and_has_its_ceiling():
+    slow = policy("learnable-slow", 0.01)  # at the ceiling
+    with torch.no_grad():
+        slow.log_scale.fill_(math.log(33.0))
+    alone = slow.at_one_rate()
+    assert float(alone.scale().detach()) == pytest.approx(33.0, rel=1e-6)
+    with torch.no_grad():
+        next(alone.parameters()).fill_(1e3)
+    alone.after_step()
+    assert float(alone.scale().detach()) == pytest.approx(100.0, rel=1e-5)
+    assert all(policy(name, 0.07).at_one_rate().learning_rate_factor == 1 for name in POLICIES)
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if list(policy(name, 0.07).parameters())])
+def test_restart_sets_the_scale(name):
+    for one in (policy(name, 0.07), policy(name, 0.07).at_one_rate()):
+        one.restart(33.0)
+        assert float(one.scale().detach()) == pytest.approx(33.0, rel=1e-6)
