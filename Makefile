@@ -14,6 +14,10 @@ JOBS ?= $(if $(filter 1,$(CORES)),1,2)
 ifeq (0,$(MAKELEVEL))
 MAKEFLAGS += -j$(JOBS)
 endif
+# What the reader's shell says to Python is for other work: PYTHONPATH may hold another gaplib, PYTHONWARNINGS=error and
+# PYTHONSAFEPATH stop the tools. Which Python makes the environment (PYTHON) is ours. tools/kernel.py has the same rule.
+unexport $(filter-out PYTHON PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX,$(filter PYTHON%,$(.VARIABLES)))
+export PYTHONNOUSERSITE := 1
 export OMP_NUM_THREADS := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export GAPLIB_CACHE ?= $(CURDIR)/_build/cache

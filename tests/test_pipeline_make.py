@@ -1,4 +1,4 @@
-"""What Make would run again, asked with `make -n` in a small copy of the project."""
+"""What Make runs, mostly asked with `make -n`, in a small copy of the project."""
 
 import json
 import os
@@ -51,9 +51,9 @@ def project(tmp_path):
     return tmp_path
 
 
-def make(project, *arguments):
+def make(project, *arguments, dry=True):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    command = ["make", "-n", "-j1", *arguments]
+    command = ["make", *(["-n"] if dry else []), "-j1", *arguments]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -155,3 +155,19 @@ def test_help_and_clean_leave_no_build_folder(project):
     make(project, "help")
     make(project, "clean")
     assert not (project / "_build").exists()
+
+
+def test_what_the_shell_says_to_python_stays_outside(project, tmp_path_factory, monkeypatch):
+    seen = tmp_path_factory.mktemp("seen") / "environment.txt"
+    python = project / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *tools.execute*) env > "{seen}";; *) exec python3 "$@";; esac\n')
+    python.chmod(0o755)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    for name in ("PATH", "SAFEPATH", "WARNINGS", "OPTIMIZE", "STARTUP", "HOME", "INSPECT"):
+        monkeypatch.setenv(f"PYTHON{name}", "error")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "kept")
+    monkeypatch.setenv("PYTHON", "kept")
+    edit(project / "notebooks" / "02_b.ipynb")
+    make(project, "executed", dry=False)
+    told = [line for line in seen.read_text().splitlines() if line.startswith("PYTHON")]
+    assert sorted(told) == ["PYTHON=kept", "PYTHONNOUSERSITE=1", "PYTHONPYCACHEPREFIX=kept"]

@@ -24,6 +24,8 @@ import nbformat
 import numpy as np
 from PIL import Image
 
+from tools.kernel import ROOT, own_environment
+
 # A palette of 256 colours is taken where so few pixels move that figure and copy look the same: their mean difference
 # (of the worst channel, of 255 levels) and the share of pixels further off than VISIBLE stay below these.
 MEAN_DIFFERENCE, VISIBLE, VISIBLE_SHARE = 0.25, 16, 0.002
@@ -34,8 +36,8 @@ def build_site(build: Path) -> int:
     stage, fresh, html = build / "stage", build / "html.new", build / "html"
     for leftover in (build / "doctrees", build / "jupyter_execute", stage / "_build", fresh):
         shutil.rmtree(leftover, ignore_errors=True)
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str((stage / "book/_ext").resolve()), os.getcwd()]))
-    environment.pop("MPLBACKEND", None)
+    path = [str((stage / "book/_ext").resolve()), str(ROOT)]
+    environment = own_environment(PYTHONPATH=os.pathsep.join(path))
     config = [str(Path(sys.executable).with_name("jupyter-book")), "config", "sphinx", str(stage)]
     made = subprocess.run(config, env=environment, capture_output=True, text=True, check=False)
     if made.returncode:

@@ -31,6 +31,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import DeadKernelError
 
 from tools import gate
+from tools import kernel as kernels
 
 KERNEL = "gaplib-book"
 REPORTED = ("gaplib", "torch", "torchvision", "numpy", "scikit-learn", "open_clip_torch", "matplotlib", "papermill")
@@ -57,11 +58,14 @@ def run(notebook: Path, build: Path, parameters: dict[str, Any], *, figures: boo
     results = folders["results"] / f"{notebook.stem.split('_')[0]}.json"
     results.unlink(missing_ok=True)  # an older run's results are never taken for this one's
     started = time.monotonic()
-    with _kernel_environment(folders["results"], build / "cache"), _stderr_into(log), _progress(running, source):
+    variables = _variables(folders["results"], build / "cache")
+    with kernels.environment(**variables), _stderr_into(log), _progress(running, source):
         trouble = _execute(notebook, running, parameters)
     facts = provenance(parameters, time.monotonic() - started, results)
     executed = nbformat.read(running, as_version=4) if running.exists() else source
     executed.metadata["gaplib"] = facts
+    other_package = kernels.package_problems(executed)
+    trouble = trouble or other_package  # a run that was cut short says nothing about its gaplib
     nbformat.write(executed, running)
     problems = trouble + gate.judge(executed, figures=figures, log=log.read_text(encoding="utf-8", errors="replace"))
     os.replace(running, folders["failed" if problems else "executed"] / notebook.name)
@@ -73,6 +77,7 @@ def run(notebook: Path, build: Path, parameters: dict[str, Any], *, figures: boo
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> list[str]:
     limit = QUICK_CELL_SECONDS if parameters.get("PROFILE", "quick") == "quick" else None
     options = {"kernel_name": KERNEL, "progress_bar": False, "cwd": str(Path.cwd()), "execution_timeout": limit}
+    options["engine_name"] = kernels.ENGINE
     try:
         papermill.execute_notebook(str(notebook), str(output), parameters=parameters, **options)
     except papermill.PapermillExecutionError:
@@ -129,15 +134,17 @@ def result_hash(path: Path) -> str:
 
 def commit() -> str:
     """The commit that is checked out, with ``-dirty`` behind it where the code differs; ``unknown`` outside git."""
-    code = ["gaplib", "notebooks", "requirements.txt"]
+
+    def git(*command: str) -> str:
+        done = subprocess.run(["git", *command], cwd=kernels.ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", *code], capture_output=True, text=True, check=True
-        )
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--", "gaplib", "notebooks", "requirements.txt")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head + ("-dirty" if changed.stdout.strip() else "")
+    return head + ("-dirty" if changed else "")
 
 
 def _processor() -> str:
@@ -148,18 +155,19 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-@contextlib.contextmanager
-def _kernel_environment(results: Path, cache: Path):
-    """The variables that a kernel inherits. GAPLIB_CACHE and GAPLIB_DATA stay as the caller set them."""
-    os.environ.update(GAPLIB_BOOK="1", GAPLIB_RESULTS=str(results.resolve()), OMP_NUM_THREADS="1")
-    os.environ.update(JUPYTER_PREFER_ENV_PATH="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
-    os.environ.setdefault("GAPLIB_CACHE", str(cache.resolve()))
-    if "GAPLIB_DATA" in os.environ:
-        os.environ["GAPLIB_DATA"] = str(Path(os.environ["GAPLIB_DATA"]).resolve())
-    # tqdm's complaint that it has no widgets; nothing here wants them, the site could not show one.
-    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
-    os.environ.pop("MPLBACKEND", None)  # with any value of it the inline figures vanish without a word
-    yield
+def _variables(results: Path, cache: Path) -> dict[str, str]:
+    """What a kernel is told beyond its own environment. GAPLIB_CACHE and GAPLIB_DATA stay as the caller set them."""
+    return {
+        "GAPLIB_BOOK": "1",
+        "GAPLIB_RESULTS": str(results.resolve()),
+        "GAPLIB_CACHE": os.environ.get("GAPLIB_CACHE", str(cache.resolve())),
+        **({"GAPLIB_DATA": str(Path(os.environ["GAPLIB_DATA"]).resolve())} if "GAPLIB_DATA" in os.environ else {}),
+        "OMP_NUM_THREADS": "1",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        # tqdm's complaint that it has no widgets; nothing here wants them, the site could not show one.
+        "PYTHONWARNINGS": "ignore:IProgress not found",
+    }
 
 
 @contextlib.contextmanager
