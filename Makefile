@@ -29,7 +29,7 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache_
 CLAIMS := $(BUILD)/results/claims.json
 BUILDING := $(filter book html notebook confirm executed serve,$(MAKECMDGOALS))
 
-.PHONY: help book html executed notebook test lint bench runs confirm serve lock clean
+.PHONY: FORCE help book html executed notebook test lint bench runs confirm serve lock clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -48,7 +48,8 @@ help:
 
 # --- the environment ---------------------------------------------------------------------------------------------------
 
-$(VENV)/.stamp: requirements.txt tools/make_venv.sh
+# The check: one that was moved with its project, or that lost its kernel, is not up to date whatever the dates say.
+$(VENV)/.stamp: requirements.txt tools/make_venv.sh $(if $(shell tools/make_venv.sh $(VENV) --check),FORCE)
 	@tools/make_venv.sh $(VENV)
 
 lock: $(VENV)/.stamp

@@ -94,9 +94,11 @@ def check_kernel() -> None:
     specs = KernelSpecManager()
     if KERNEL not in specs.find_kernel_specs():
         raise RuntimeError(f"no Jupyter kernel named {KERNEL}: run `make .venv/.stamp`")
-    python = Path(specs.get_kernel_spec(KERNEL).argv[0])
+    spec = specs.get_kernel_spec(KERNEL)
+    python = Path(spec.argv[0])
     if python.parent.resolve() != Path(sys.executable).parent.resolve():
-        raise RuntimeError(f"the kernel {KERNEL} is another environment's ({python}): remove it, then run `make`")
+        what = f"the kernel {KERNEL} is another environment's ({python})"
+        raise RuntimeError(f"{what}: remove the folder {spec.resource_dir}, then run `make .venv/.stamp`")
 
 
 def provenance(parameters: dict[str, Any], seconds: float, results: Path) -> dict[str, Any]:
