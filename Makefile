@@ -27,7 +27,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 GAPLIB := $(shell find gaplib -name '*.py')
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -name '.*')
 CLAIMS := $(BUILD)/results/claims.json
-BUILDING := $(filter book html notebook confirm executed serve,$(MAKECMDGOALS))
+BUILDING := $(filter book html notebook executed serve,$(MAKECMDGOALS))
 
 .PHONY: FORCE help book html executed notebook test lint bench runs confirm serve lock clean
 .DELETE_ON_ERROR:
@@ -59,6 +59,26 @@ lock: $(VENV)/.stamp
 # --- notebooks ---------------------------------------------------------------------------------------------------------
 
 ifneq (,$(BUILDING))
+# A value that the notebooks would refuse stops here, in one line: parameters that change make every notebook stale.
+one = $(and $(filter 1,$(words $(2))),$(filter $(1),$(2)))
+without_digits = $(subst 0,,$(subst 1,,$(subst 2,,$(subst 3,,$(subst 4,,$(call without_5_to_9,$(1)))))))
+without_5_to_9 = $(subst 5,,$(subst 6,,$(subst 7,,$(subst 8,,$(subst 9,,$(1))))))
+whole_number = $(and $(filter 1,$(words $(1))),$(if $(call without_digits,$(1)),,$(1)))
+ifeq (,$(call one,quick confirm full,$(PROFILE)))
+$(error PROFILE: expected quick, confirm or full, got '$(PROFILE)')
+endif
+ifeq (,$(filter-out 0%,$(call whole_number,$(SEEDS))))
+$(error SEEDS: expected a whole number from 1 on, got '$(SEEDS)')
+endif
+ifeq (,$(call one,cpu cuda mps $(addprefix cuda:,$(call whole_number,$(patsubst cuda:%,%,$(DEVICE)))),$(DEVICE)))
+$(error DEVICE: expected cpu, cuda, cuda:N or mps, got '$(DEVICE)')
+endif
+ifneq (,$(filter notebook,$(MAKECMDGOALS)))
+ifeq (,$(if $(N),$(filter notebooks/$(N)_%,$(NOTEBOOKS))))
+$(error make notebook N=01: name a chapter; there are: $(NOTEBOOKS))
+endif
+endif
+
 # Rewritten only when a parameter changes; every notebook depends on it.
 PARAMETERS := PROFILE=$(PROFILE) SEEDS=$(SEEDS) DEVICE=$(DEVICE)
 IGNORED := $(shell mkdir -p $(BUILD); echo '$(PARAMETERS)' | cmp -s - $(BUILD)/params.txt || echo '$(PARAMETERS)' > $(BUILD)/params.txt)
@@ -78,8 +98,7 @@ $(BUILD)/executed/%.ipynb: notebooks/%.ipynb requirements.txt $(BUILD)/params.tx
 
 executed: $(EXECUTED)
 
-notebook: $(if $(N),$(filter $(BUILD)/executed/$(N)_%,$(EXECUTED)))
-	@[ -n "$(filter $(BUILD)/executed/$(N)_%,$(EXECUTED))" ] || { echo "make notebook N=01: name a chapter; there are: $(NOTEBOOKS)"; exit 1; }
+notebook: $(filter $(BUILD)/executed/$(N)_%,$(EXECUTED))
 	@echo "Up to date: $(filter $(BUILD)/executed/$(N)_%,$(EXECUTED))"
 
 # --- the site ----------------------------------------------------------------------------------------------------------

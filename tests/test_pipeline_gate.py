@@ -76,3 +76,11 @@ def test_command_line_names_file_and_reason(capsys, tmp_path):
     assert gate.main([str(chapter)]) == 1
     assert capsys.readouterr().out == f"{chapter}: the notebook shows no figure at all\n"
     assert gate.main([str(FIXTURES / "good.ipynb")]) == 0
+
+
+def test_what_was_not_run_after_an_error_is_one_line():
+    notebook = read("error")
+    notebook.cells += [nbformat.v4.new_code_cell("x = 1") for _ in range(27)]
+    problems = gate.judge(notebook)
+    assert problems[0].startswith("cell 2: error ZeroDivisionError")
+    assert problems[1:] == ["papermill met an exception", "cells not executed after the error: 27"]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gaplib.results import PROFILES
+
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
     "__init__.py": "",
@@ -52,11 +54,15 @@ def project(tmp_path):
 
 
 def make(project, *arguments, dry=True):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    command = ["make", *(["-n"] if dry else []), "-j1", *arguments]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    done = started(project, *(["-n"] if dry else []), *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def started(project, *arguments):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "-j1", *arguments]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
 def would_run(project, *arguments):
@@ -171,3 +177,44 @@ def test_what_the_shell_says_to_python_stays_outside(project, tmp_path_factory, 
     make(project, "executed", dry=False)
     told = [line for line in seen.read_text().splitlines() if line.startswith("PYTHON")]
     assert sorted(told) == ["PYTHON=kept", "PYTHONNOUSERSITE=1", "PYTHONPYCACHEPREFIX=kept"]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("PROFILE=quik", "PROFILE=", "PROFILE=quick full", "PROFILE=%"),
+        *("SEEDS=0", "SEEDS=-1", "SEEDS=three", "SEEDS=2.5", "SEEDS=03", "SEEDS=", "SEEDS=1 2"),
+        *(
+            "DEVICE=gpu",
+            "DEVICE=cuda:x",
+            "DEVICE=cuda:",
+            "DEVICE=cuda:N",
+            "DEVICE=3",
+            "DEVICE=",
+            "DEVICE=cuda:0 cuda:y",
+            "N=99",
+            "N=",
+        ),
+    ],
+)
+def test_a_value_that_is_refused_makes_nothing_stale(project, setting):
+    done = started(project, "notebook", "N=02", setting)
+    lines = (done.stdout + done.stderr).splitlines()
+    assert done.returncode != 0
+    assert len(lines) == 1
+    name, _, value = setting.partition("=")
+    assert f"got '{value}'" in lines[0] if name != "N" else "name a chapter; there are: notebooks/01_a" in lines[0]
+    assert would_run(project) == []
+
+
+@pytest.mark.parametrize(
+    "setting", [*(f"PROFILE={name}" for name in PROFILES), "SEEDS=1", "SEEDS=120", "DEVICE=mps", "DEVICE=cuda:10"]
+)
+def test_a_value_that_is_taken_is_taken(project, setting):
+    name, _, value = setting.partition("=")
+    assert f"-p {name} {value}" in make(project, "notebook", "N=02", "-B", setting)
+
+
+def test_the_confirming_run_leaves_the_quick_build_alone(project):
+    make(project, "confirm", "SEEDS=12", "DEVICE=cuda")
+    assert would_run(project) == []

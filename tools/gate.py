@@ -66,12 +66,16 @@ def judge(notebook: Any, *, figures: bool = True, log: str = "") -> list[str]:
 
 
 def _execution_problems(notebook: Any) -> Iterator[str]:
-    expected = 0
+    expected, failed, skipped = 0, False, 0
     for number, cell in enumerate(notebook.cells):
         if "papermill-error-cell-tag" in cell.metadata.get("tags", []):
             yield f"cell {number}: papermill's error banner"
         if cell.cell_type != "code" or not cell.source.strip():
             continue
+        if cell.execution_count is None and failed:
+            skipped += 1
+            continue
+        failed = failed or any(output.output_type == "error" for output in cell.outputs)
         if cell.execution_count is None:
             yield f"cell {number}: not executed (a killed kernel, or a run that was cut short)"
             continue
@@ -79,6 +83,8 @@ def _execution_problems(notebook: Any) -> Iterator[str]:
         if cell.execution_count != expected:
             yield f"cell {number}: out of order (execution count {cell.execution_count}, expected {expected})"
             expected = cell.execution_count
+    if skipped:  # one line, so that the cause is not lost among them
+        yield f"cells not executed after the error: {skipped}"
 
 
 def _output_problems(cell: Any) -> Iterator[str]:
