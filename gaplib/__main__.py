@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     measure.add_argument("--html", metavar="FILE", type=Path, help="write the report card as a web page, too")
     measure.add_argument("--unpaired", action="store_true", help="rows do not belong together; counts may differ")
+    measure.add_argument(
+        "--groups", metavar="FILE", type=Path, help="labels of the rows, .npy or one a line; equal ones show one item"
+    )
     measure.add_argument("--seed", type=int, default=0, help="of the held-out split and the permutation floors")
 
     add("methods", _methods, "The table of methods, with their sources.")
@@ -91,15 +94,18 @@ def _measure(options: argparse.Namespace) -> None:
     if options.html:
         _check_target(options.html)
     from gaplib._files import write_whole
-    from gaplib.embedding_files import load_pair
+    from gaplib.embedding_files import load_groups, load_pair
     from gaplib.geometry import gap_report
 
     paired = not options.unpaired
+    if options.groups and not paired:
+        raise ValueError("--groups: rows that are not paired have no groups in common; leave out --unpaired or it")
     x, y = load_pair(options.x, options.y, paired, _note)
+    groups = None if options.groups is None else load_groups(options.groups, len(x))
     names = (options.x.stem, options.y.stem)
     names = names if names[0] != names[1] else (str(options.x), str(options.y))
     names = names if names[0] != names[1] else ("X", "Y")
-    report = gap_report(x, y, seed=options.seed, paired=paired, names=names)
+    report = gap_report(x, y, seed=options.seed, paired=paired, names=names, groups=groups)
     if options.html:
         write_whole(options.html, report.to_html())
     print(json.dumps(report.to_dict(), indent=1, allow_nan=False) if options.json else report)

@@ -143,6 +143,31 @@ def check_integer(value: Any, name: str, *, low: int | None = None, high: int | 
     return int(value)
 
 
+def check_labels(labels: Any, n: int, name: str) -> np.ndarray:
+    """Return ``labels`` as an array of ``n`` integers, booleans or strings.
+
+    A list, array, tensor or pandas Series is taken; objects are strings or integers if each one is. ``ValueError`` for
+    another length or type, and for a mixture of the two, which NumPy would make strings of.
+    """
+    if isinstance(labels, torch.Tensor):
+        labels = labels.detach().cpu().numpy()
+    column = np.asarray(labels)
+    kind = column.dtype.kind
+    if column.ndim == 1 and (kind in ("O", "T") or (kind == "U" and not hasattr(labels, "dtype"))):
+        values = list(labels)
+        if all(isinstance(one, str) for one in values):
+            column = column.astype(str)
+        elif values and all(isinstance(one, int | np.integer) for one in values):
+            column = np.array(values)
+        else:
+            column = np.array(values, dtype=object)
+    if column.shape != (n,) or column.dtype.kind not in "biuUS":
+        raise ValueError(
+            f"{name}: expected {n} integers or strings, one a row, got shape {column.shape} and type {column.dtype}"
+        )
+    return column
+
+
 def check_choice(value: Any, name: str, choices: Any) -> Any:
     """Return ``value`` if it is one of ``choices``, else raise ``ValueError`` that lists the near ones first."""
     import difflib

@@ -24,7 +24,7 @@ import numpy as np
 from scipy import stats as _scipy
 from statsmodels.stats.proportion import proportion_confint
 
-from gaplib._validate import check_integer, check_number
+from gaplib._validate import check_integer, check_labels, check_number
 
 __all__ = [
     "Estimate",
@@ -264,20 +264,26 @@ def jackknife(
     return Estimate(value, value - half, value + half, n, method, se, blocks - 1, tuple(values))
 
 
-def permutation_floor(statistic: Callable[..., Any], x: Any, y: Any, repeats: int = 200, seed: int = 0) -> Floor:
+def permutation_floor(
+    statistic: Callable[..., Any], x: Any, y: Any, repeats: int = 200, seed: int = 0, groups: Any = None
+) -> Floor:
     """What ``statistic(x, y)`` reads without a gap: the two modalities exchanged within randomly chosen pairs.
 
     x, y: (n, d), row i a pair. Each pair is exchanged with probability one half, which keeps the pairs, their true-pair
     similarities and the pooled cloud, and removes only the difference between the modalities.
+
+    groups: (n,) integers or strings; pairs of one group (captions of one image) are exchanged together. Copies are no
+    independent draws: exchanged one by one they would make the floor too low and too narrow.
     """
     n = _check_arrays((x, y), paired=True)[0]
     repeats = check_integer(repeats, "repeats", low=1)
     if tuple(x.shape) != tuple(y.shape):
         raise ValueError(f"y: expected the shape of x {tuple(x.shape)}, got {tuple(y.shape)}")
+    codes = np.arange(n) if groups is None else np.unique(check_labels(groups, n, "groups"), return_inverse=True)[1]
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(repeats):
-        swap = np.flatnonzero(rng.random(n) < 0.5)
+        swap = np.flatnonzero((rng.random(codes.max() + 1) < 0.5)[codes])
         values.append(_evaluate(statistic, _exchanged(x, y, swap), _exchanged(y, x, swap)))
     low, high = np.quantile(values, [0.025, 0.975])
     return Floor(float(np.mean(values)), float(low), float(high), repeats, tuple(values))

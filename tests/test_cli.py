@@ -108,6 +108,70 @@ def test_measure_of_files_with_one_name(files, tmp_path, capsys):
     assert '"centroid_distance": 0.0' in capsys.readouterr().out
 
 
+@pytest.fixture
+def caption_files(tmp_path):
+    """60 pairs of 20 images, half precision; the groups as numbers and as names."""
+    group = np.arange(60) // 3
+    np.save(tmp_path / "image.npy", unit(20, 8, 0).astype(np.float16)[group])
+    np.save(tmp_path / "text.npy", (unit(20, 8, 0)[group] + 0.1 * unit(60, 8, 1)).astype(np.float16))
+    return tmp_path / "image.npy", tmp_path / "text.npy", group
+
+
+@pytest.mark.parametrize("form", ["numbers.npy", "names.npy", "names.txt", "names.csv", "windows.txt"])
+def test_measure_with_groups(caption_files, tmp_path, capsys, form):
+    x, y, group = caption_files
+    names = [f"a {one},b.jpg" for one in group]
+    file = tmp_path / form
+    if file.suffix == ".npy":
+        np.save(file, group if form == "numbers.npy" else np.array(names))
+    elif form == "windows.txt":
+        file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(names).encode())
+    else:
+        quote = '"' if file.suffix == ".csv" else ""
+        file.write_text("".join(f"{quote}{one}{quote}\n" for one in names))
+    assert call("measure", x, y, "--groups", file, "--json") == 0
+    got = json.loads(capsys.readouterr().out)
+    assert (got["n_groups"], got["notes"], got["image_to_text_at_1"]) == (20, [], 1.0)
+    assert got["retrieval_chance"] == pytest.approx(1 / 20)
+
+
+def test_measure_notes_copies(caption_files, capsys):
+    assert call("measure", *caption_files[:2]) == 0
+    assert "Note: image: 40 of 60 rows are copies" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.txt", None, "there is no such file"),
+        ("short.txt", "a\n" * 59, "expected 60 integers or strings"),
+        ("heading.csv", "image\n" + "a\n" * 60, "is the first, 'image', a heading?"),
+        ("two.csv", "a,b\n" * 60, "got 2 fields in line 1"),
+        ("blank.txt", "a\n" * 9 + " \n" + "a\n" * 50, "line 10"),
+        ("one.txt", "a\n" * 60, "groups: expected at least 2 different groups"),
+        ("latin.txt", "é\n".encode("latin-1") * 60, "expected a .npy file or UTF-8 text"),
+        ("text.npy", "a\n" * 60, "not a readable .npy file"),
+        ("floats.npy", np.zeros(60), "expected 60 integers or strings"),
+        ("matrix.npy", np.zeros((60, 1), dtype=int), "expected 60 integers or strings"),
+        ("pickled.npy", np.array(["a", "b"] * 30, dtype=object), "not a readable .npy file"),
+    ],
+)
+def test_measure_refuses_bad_groups(files, tmp_path, capsys, name, content, message):
+    file = tmp_path / "groups" / name
+    file.parent.mkdir()
+    if isinstance(content, np.ndarray):
+        np.save(file, content)
+    elif content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    err = refused(capsys, "measure", *files, "--groups", file)
+    assert message in err
+    assert name in err or name == "one.txt"
+
+
+def test_measure_refuses_groups_of_unpaired_rows(files, capsys):
+    assert "--groups: " in refused(capsys, "measure", *files, "--unpaired", "--groups", "any.npy")
+
+
 def bad_files(folder):
     """name -> (how to make the file, what the message says)"""
     good = unit(60, 8, 0)

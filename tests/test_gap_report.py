@@ -116,6 +116,8 @@ def test_unpaired_leaves_out_what_needs_pairs():
         "cross_uniformity",
         "image_to_text_at_1",
         "text_to_image_at_1",
+        "retrieval_chance",
+        "n_groups",
     }
     assert set(report.floors) == {"centroid_distance", "linear_separability", "top5_coordinate_share"}
     assert str(report).count("\N{EN DASH}") == 6
@@ -164,6 +166,117 @@ def test_same_seed_same_report(pair):
 def test_bad_arguments_are_named(pair, keywords, name):
     with pytest.raises(ValueError, match=rf"^{name}: expected"):
         g.gap_report(*pair, **keywords)
+
+
+# --- groups: several captions an image --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def captions():
+    """40 images, image i with 1 + i % 4 captions near it: (image, text, group of each text)."""
+    image, rng = unit(40, 6), np.random.default_rng(5)
+    group = np.repeat(np.arange(40), 1 + np.arange(40) % 4)
+    text = image[group] + 0.25 * rng.standard_normal((len(group), 6)) - 0.4
+    return image, text / np.linalg.norm(text, axis=1, keepdims=True), group
+
+
+def test_groups_give_the_retrieval_and_spread_of_the_images_unrepeated(captions):
+    image, text, group = captions
+    got = g.gap_report(image[group], text, groups=group)
+    found = retrieval(image, text, (1,), text_groups=group)
+    assert 0.1 < float(found["text_to_image@1"]) < 0.9
+    assert got.image_to_text_at_1 == pytest.approx(float(found["image_to_text@1"]), abs=1e-12)
+    assert got.text_to_image_at_1 == pytest.approx(float(found["text_to_image@1"]), abs=1e-12)
+    for name in ("uniformity", "mean_cosine", "effective_rank"):
+        assert getattr(got, f"{name}_image") == pytest.approx(float(getattr(g, name)(image)), rel=1e-12)
+        assert getattr(got, f"{name}_text") == pytest.approx(float(getattr(g, name)(text)), rel=1e-12)
+    kernel = np.exp(-2 * ((image[:, None] - text) ** 2).sum(axis=2))
+    wrong = np.arange(40)[:, None] != group
+    assert got.cross_uniformity == pytest.approx(np.log(kernel[wrong].mean()), rel=1e-11)
+    assert (got.n_groups, got.notes) == (40, ())
+    assert "100 pairs in 40 groups" in str(got)
+
+
+def test_chance_of_retrieval_with_groups_is_that_of_random_ranks(captions):
+    image, text, group = captions
+    report = g.gap_report(image[group], text, groups=group)
+    # Constant embeddings are ranked at random.
+    chance = retrieval(np.ones((40, 2)), np.ones((100, 2)), (1,), text_groups=group)
+    assert report.retrieval_chance == pytest.approx(float(chance["text_to_image@1"]), rel=1e-12)
+    assert report.retrieval_chance == pytest.approx(float(chance["image_to_text@1"]), rel=1e-12)
+
+
+def test_a_group_is_never_split_nor_exchanged_in_part():
+    copies = np.repeat(np.arange(40), 25)
+    x, y = (
+        z / np.linalg.norm(z, axis=1, keepdims=True)
+        for z in (unit(40, 64, seed)[copies] + 0.02 * unit(1000, 64, seed + 2) for seed in (0, 1))
+    )
+    alone, grouped = g.gap_report(x, y), g.gap_report(x, y, groups=copies)
+    assert alone.linear_separability > alone.floors["linear_separability"].high + 0.2
+    floor = grouped.floors["linear_separability"]
+    assert grouped.linear_separability == float(g.linear_separability(x, y, groups=copies))
+    assert grouped.linear_separability < floor.high
+    for name in ("centroid_distance", "relative_modality_gap"):
+        ours, metric = grouped.floors[name], getattr(g, name)
+        # The 40 groups exchanged as wholes, here by hand.
+        rng, by_hand = np.random.default_rng(0), []
+        for _ in range(20):
+            swap = (rng.random(40) < 0.5)[copies, None]
+            by_hand.append(float(metric(np.where(swap, y, x), np.where(swap, x, y))))
+        assert ours.samples[:20] == pytest.approx(by_hand, rel=1e-9)
+        assert alone.floors[name].high < ours.high
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        torch.from_numpy,
+        pd.Series,
+        lambda group: [f"{one}.jpg" for one in group],
+        lambda group: pd.Series([f"{one}.jpg" for one in group], dtype=object),
+        lambda group: pd.Series([f"{one}.jpg" for one in group], dtype="string"),
+        lambda group: np.array([f"{one}.jpg" for one in group], dtype=object),
+        lambda group: pd.Series(group, dtype="Int64", index=range(len(group), 0, -1)),
+    ],
+)
+def test_groups_of_every_kind_are_the_same(captions, kind):
+    image, text, group = captions
+    expected = g.gap_report(image[group], text, groups=group)
+    assert g.gap_report(image[group], text, groups=kind(group)).image_to_text_at_1 == expected.image_to_text_at_1
+
+
+@pytest.mark.parametrize(
+    ("groups", "paired"),
+    [
+        ([0, 1], True),
+        ([0] * 60, True),
+        ([0.5] * 60, True),
+        ([[0]] * 60, True),
+        ([0, "1"] * 30, True),
+        (pd.Series(["a", None] * 30, dtype=object), True),
+        (np.arange(60), False),
+    ],
+)
+def test_bad_groups_are_named(pair, groups, paired):
+    with pytest.raises(ValueError, match=r"^groups: expected"):
+        g.gap_report(*pair, paired=paired, groups=groups)
+
+
+def test_copies_without_groups_are_noted_in_every_form(captions):
+    image, text, group = captions
+    report = g.gap_report(image[group], text, names=("photo", "words"))
+    (note,) = report.notes
+    assert note.startswith("photo: 60 of 100 rows are copies")
+    assert json.loads(json.dumps(report.to_dict()))["notes"] == [note]
+    for form in (" ".join(str(report).split()), report.to_html(), report._repr_html_()):
+        assert f"Note: {note}" in form
+    assert max(map(len, str(report).splitlines()[:-1])) < 120
+    (unpaired,) = g.gap_report(image[group], text, paired=False).notes
+    assert unpaired.startswith("image: 60 of 100 rows are copies")
+    assert g.gap_report(image[group][::-1], image, paired=False).notes[0].startswith("image: 60 of 100")
+    assert g.gap_report(image, image).notes == ()
 
 
 class Outline(HTMLParser):

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -171,6 +172,23 @@ def test_permutation_floor_of_two_spheres():
     assert floor.low < floor.mean < floor.high
     assert permutation_floor(distance, gap, y, repeats=50).mean < 0.1 * distance(gap, y) + 0.1
     assert permutation_floor(distance, x, y, repeats=5).samples == permutation_floor(distance, x, y, repeats=5).samples
+
+
+def test_permutation_floor_exchanges_a_group_as_one():
+    x, y = np.arange(12.0)[:, None], -np.arange(12.0)[:, None]
+    groups = pd.Series(list("aabbbccccdab"), dtype=object)
+
+    def flipped(a, b):
+        np.testing.assert_array_equal(a, -b)
+        signs = pd.Series(np.sign(a[1:, 0]), index=range(1, 12))
+        assert (signs.groupby(groups[1:]).nunique() == 1).all()
+        return signs.groupby(groups[1:]).first().gt(0).sum()
+
+    floor = permutation_floor(flipped, x, y, repeats=400, groups=groups)
+    assert floor.mean == pytest.approx(2, abs=0.2)
+    assert set(floor.samples) == {0, 1, 2, 3, 4}
+    with pytest.raises(ValueError, match=r"^groups: expected 12"):
+        permutation_floor(flipped, x, y, groups=[0, 1])
 
 
 def test_torch_and_numpy_agree_and_inputs_stay_as_they_are():

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -150,3 +151,45 @@ def test_whole_numbers(bad):
 def test_choices_list_the_near_ones():
     refused(v.check_choice, "cuax", "rows", ["clip", "cua", "cuaxu"], say="did you mean cuaxu, cua")
     assert v.check_choice("cua", "rows", ["clip", "cua"]) == "cua"
+
+
+OBJECTS = [
+    pd.Series(list("abca"), dtype=object),
+    pd.Series(list("abca"), dtype="string"),
+    pd.Series(list("abca"), dtype="category"),
+    np.array(list("abca"), dtype=object),
+    np.array([1, 2, 3, 1], dtype=object),
+    pd.Series([1, 2, 3, 1], dtype="Int64"),
+]
+
+
+@pytest.mark.parametrize("labels", OBJECTS, ids=range(len(OBJECTS)))
+def test_objects_that_are_all_strings_or_all_integers_are_labels(labels):
+    """Wherever labels or groups are taken: what pandas calls objects is what it holds."""
+    from gaplib import geometry
+    from gaplib.evaluation import retrieval, zero_shot
+
+    plain = labels.tolist()
+    assert v.check_labels(labels, 4, "labels").tolist() == plain
+    x, y = np.eye(4), np.eye(4)[::-1].copy()
+    assert retrieval(x, y, (1,), labels, labels) == retrieval(x, y, (1,), plain, plain)
+    assert geometry.linear_separability(x, y, groups=labels) == geometry.linear_separability(x, y, groups=plain)
+    classes = np.eye(4)[:3]
+    assert zero_shot(x, labels, classes, class_labels=plain[:3]) == zero_shot(x, plain, classes, class_labels=plain[:3])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["a", 1, "b", 2],
+        ["a", None, "b", "c"],
+        ["a", float("nan"), "b", "c"],
+        [0.5, 1, 2, 3],
+        [[1], [2], [3], [4]],
+        "abcd",
+    ],
+)
+def test_mixtures_are_no_labels(labels):
+    for given in (labels, np.array(labels, dtype=object)):
+        with pytest.raises(ValueError, match=r"^labels: expected 4 integers or strings"):
+            v.check_labels(given, 4, "labels")

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from gaplib._validate import as_float64, check_matrix, check_nonzero_rows
 
@@ -40,20 +39,6 @@ def row_chunks(n: int, width: int) -> Iterator[slice]:
     """Slices of ``n`` rows so that ``width`` scores a row fit in a few tens of MiB."""
     step = max(1, _SCORES_AT_A_TIME // max(1, width))
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
-
-
-def check_labels(labels: Any, n: int, name: str) -> np.ndarray:
-    """Length-``n`` array of integers, booleans or strings; ``ValueError`` for another length or type."""
-    if isinstance(labels, torch.Tensor):
-        labels = labels.detach().cpu().numpy()
-    column = np.asarray(labels)
-    if column.dtype.kind == "O" and column.ndim == 1 and all(isinstance(one, str) for one in column):
-        column = column.astype(str)
-    if column.shape != (n,) or column.dtype.kind not in "biuUS":
-        raise ValueError(
-            f"{name}: expected {n} integers or strings, one a row, got shape {column.shape} and type {column.dtype}"
-        )
-    return column
 
 
 def class_numbers(labels: np.ndarray, classes: np.ndarray, name: str, where: str) -> np.ndarray:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from gaplib._validate import check_number, check_pair
-from gaplib.evaluation._inputs import check_labels, features, tie_tolerance, unit_rows
+from gaplib._validate import check_labels, check_number, check_pair
+from gaplib.evaluation._inputs import features, tie_tolerance, unit_rows
 
 STEPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 

@@ -11,8 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, v_measure_score
 from sklearn.neighbors import NearestNeighbors
 
-from gaplib._validate import check_integer, check_pair
-from gaplib.evaluation._inputs import check_labels, unit_rows
+from gaplib._validate import check_integer, check_labels, check_pair
+from gaplib.evaluation._inputs import unit_rows
 
 
 def clustering(

@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
-from gaplib._validate import check_choice, check_integer, check_number, check_pair
-from gaplib.evaluation._inputs import check_labels, features, same_classes
+from gaplib._validate import check_choice, check_integer, check_labels, check_number, check_pair
+from gaplib.evaluation._inputs import features, same_classes
 from gaplib.evaluation.zero_shot import expected_hits
 
 SHOTS = (1, 2, 4, 8, 16)

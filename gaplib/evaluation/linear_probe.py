@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
-from gaplib._validate import check_integer, check_number, check_pair
-from gaplib.evaluation._inputs import check_labels, features, same_classes
+from gaplib._validate import check_integer, check_labels, check_number, check_pair
+from gaplib.evaluation._inputs import features, same_classes
 from gaplib.evaluation.zero_shot import class_mean, expected_hits
 
 SPLITS = ("train", "dev", "test")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gaplib._validate import check_integer, check_number, check_pair
-from gaplib.evaluation._inputs import check_labels, features, tie_tolerance, unit_rows
+from gaplib._validate import check_integer, check_labels, check_number, check_pair
+from gaplib.evaluation._inputs import features, tie_tolerance, unit_rows
 
 SHARES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaplib._validate import check_integer, check_matrix, check_nonzero_rows, check_pair
+from gaplib._validate import check_integer, check_labels, check_matrix, check_nonzero_rows, check_pair
 
 # Scores held at a time when the caller does not say: 16 MiB in float32.
 _SCORES_AT_A_TIME = 2**22
@@ -73,20 +73,11 @@ def _check_cutoffs(ks: Any) -> list[int]:
 
 def _match_groups(image_groups: Any, text_groups: Any, n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
     """Both groupings as integers that agree across the modalities."""
-    columns = []
-    for groups, rows, name in ((image_groups, n, "image_groups"), (text_groups, m, "text_groups")):
-        if groups is None:
-            groups = np.arange(rows)
-        elif isinstance(groups, torch.Tensor):
-            groups = groups.detach().cpu().numpy()
-        column = np.asarray(groups)
-        if column.shape != (rows,) or column.dtype.kind not in "iuUS":
-            raise ValueError(
-                f"{name}: expected {rows} integers or strings, one a row, "
-                f"got shape {column.shape} and type {column.dtype}"
-            )
-        columns.append(column)
-    if (columns[0].dtype.kind in "iu") != (columns[1].dtype.kind in "iu"):
+    columns = [
+        np.arange(rows) if groups is None else check_labels(groups, rows, name)
+        for groups, rows, name in ((image_groups, n, "image_groups"), (text_groups, m, "text_groups"))
+    ]
+    if (columns[0].dtype.kind in "US") != (columns[1].dtype.kind in "US"):
         raise ValueError("text_groups: expected the kind of image_groups (integers or strings), got the other")
     codes = np.unique(np.concatenate(columns), return_inverse=True)[1]
     here, there = codes[:n], codes[n:]

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gaplib._validate import check_integer, check_pair
+from gaplib._validate import check_integer, check_labels, check_pair
 from gaplib.evaluation._inputs import (
-    check_labels,
     class_numbers,
     row_chunks,
     tie_tolerance,

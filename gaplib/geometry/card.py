@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
+from textwrap import wrap
 
 from gaplib.stats import Floor
 
 _DASH = "\N{EN DASH}"
 _HEADS = ("metric", "value", "without a gap", "how to read it")
 _NOTE = (
-    "Without a gap: mean [central 95 %] with the modalities exchanged within random pairs; "
+    "Without a gap: mean [central 95 %] with the modalities exchanged within random pairs (groups, where given); "
     "for the coordinates, with the gap rotated at random."
 )
+_WIDTH = 112  # of the notes, in characters
 # Contrast above 7:1 in both schemes; the figures line up.
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1b1b; --back: #ffffff; --soft: #f0f2f5; --line: #8a8f98; }
@@ -56,7 +59,7 @@ def _floor(floor: Floor | None) -> str:
     return "" if floor is None else f"{_number(floor.mean)} [{_number(floor.low)}, {_number(floor.high)}]"
 
 
-def as_text(title: str, rows: list[Row]) -> str:
+def as_text(title: str, rows: list[Row], notes: Sequence[str] = ()) -> str:
     """The card for a terminal, in aligned columns."""
     cells = [(f"  {row.label}", _number(row.value), _floor(row.floor), row.meaning) for row in rows]
     widths = [max(len(line[i]) for line in [("", *_HEADS[1:]), *cells]) for i in range(3)]
@@ -64,15 +67,15 @@ def as_text(title: str, rows: list[Row]) -> str:
     def line(label: str, value: str, floor: str, meaning: str) -> str:
         return f"{label:<{widths[0]}}  {value:>{widths[1]}}  {floor:<{widths[2]}}  {meaning}".rstrip()
 
-    out = [title, "", line("", *_HEADS[1:])]
+    warned = [text for note in notes for text in wrap(f"Note: {note}", _WIDTH, subsequent_indent="  ")]
+    out = [title, *warned, "", line("", *_HEADS[1:])]
     for section, group in groupby(zip(rows, cells, strict=True), key=lambda item: item[0].section):
         out += [section, *(line(*cell) for _, cell in group)]
     return "\n".join([*out, "", _NOTE])
 
 
-def _table(title: str, rows: list[Row], *, caption: bool) -> str:
+def _table(rows: list[Row], caption: str) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in _HEADS)
-    text = f"{escape(title)}. {escape(_NOTE)}" if caption else escape(_NOTE)
     body = []
     for section, group in groupby(rows, key=lambda row: row.section):
         body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}">{escape(section)}</th></tr>')
@@ -89,18 +92,18 @@ def _table(title: str, rows: list[Row], *, caption: bool) -> str:
                 f'<td class="number">{floor}</td><td>{escape(row.meaning)}</td></tr>'
             )
         body.append("</tbody>")
-    return f"<table><caption>{text}</caption><thead><tr>{head}</tr></thead>{''.join(body)}</table>"
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>{''.join(body)}</table>"
 
 
-def as_html(title: str, rows: list[Row], *, standalone: bool = True) -> str:
+def as_html(title: str, rows: list[Row], notes: Sequence[str] = (), *, standalone: bool = True) -> str:
     """The card as an HTML table: a page of its own, or the table alone (for a notebook)."""
     if not standalone:
-        return _table(title, rows, caption=True)
-    table = _table(title, rows, caption=False)
+        return _table(rows, " ".join([f"{title}.", *(f"Note: {note}" for note in notes), _NOTE]))
+    table, warned = _table(rows, _NOTE), "".join(f"<p>Note: {escape(note)}</p>\n" for note in notes)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n{warned}"
         # Focusable, so that a keyboard can scroll a table wider than the window.
         f'<div class="wrap" tabindex="0" role="region" aria-label="Report card">{table}</div>\n'
         f"</main>\n</body>\n</html>\n"

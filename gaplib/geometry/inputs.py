@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import torch
 
 from gaplib._validate import as_float64, check_matrix, check_nonzero_rows, check_pair, check_unit_rows
@@ -49,3 +51,10 @@ def read_two(x: Any, y: Any, *, paired: bool = True, min_rows: int = 1) -> tuple
     x, y = read(x, "x", unit=True, min_rows=min_rows), read(y, "y", unit=True, min_rows=min_rows)
     check_pair(x, y, paired=paired)
     return x, y
+
+
+def row_numbers(x: torch.Tensor) -> np.ndarray:
+    """(n,) integers that are equal where rows of ``x`` are equal bit for bit."""
+    numbers: dict[bytes, int] = {}
+    rows = np.ascontiguousarray(x.cpu().numpy())
+    return np.array([numbers.setdefault(blake2b(row, digest_size=16).digest(), len(numbers)) for row in rows])

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, GroupShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gaplib._validate import as_float64, check_integer, check_matrix, check_number, check_pair
+from gaplib._validate import as_float64, check_integer, check_labels, check_matrix, check_number, check_pair
 
 HELD_OUT = 0.2
 _CS = tuple(10.0**exponent for exponent in range(-4, 5))
@@ -90,15 +90,7 @@ def equal_rows(x: torch.Tensor, y: torch.Tensor, seed: int) -> tuple[torch.Tenso
 
 
 def _check_groups(groups: Any, n: int, least: int) -> np.ndarray:
-    if groups is None:
-        groups = np.arange(n)
-    elif isinstance(groups, torch.Tensor):
-        groups = groups.detach().cpu().numpy()
-    groups = np.asarray(groups)
-    if groups.shape != (n,) or groups.dtype.kind not in "iuUS":
-        raise ValueError(
-            f"groups: expected {n} integers or strings, one a pair, got shape {groups.shape} and type {groups.dtype}"
-        )
+    groups = np.arange(n) if groups is None else check_labels(groups, n, "groups")
     codes = np.unique(groups, return_inverse=True)[1]
     if codes.max() + 1 < least:
         raise ValueError(f"groups: expected at least {least} different groups to split, got {codes.max() + 1}")

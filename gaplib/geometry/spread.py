@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from gaplib._validate import check_integer, check_number
 from gaplib.geometry.distance import dissimilarity
 from gaplib.geometry.inputs import read, read_directions, read_two
+from gaplib.tiled import gaussian_lse
 
 # Entries of one tile of the n x n kernel when the caller does not say: 16 MiB in float64.
 _ENTRIES_AT_A_TIME = 2**21
@@ -55,6 +57,22 @@ def cross_uniformity(x: Any, y: Any, t: float = 2.0, *, chunk_size: int | None =
     """
     x, y = read_two(x, y, min_rows=2)
     return _log_mean_kernel(x, y, t, chunk_size, same=False)
+
+
+def cross_uniformity_of_groups(
+    x: torch.Tensor, y: torch.Tensor, groups_x: np.ndarray, groups_y: np.ndarray, t: float = 2.0
+) -> torch.Tensor:
+    """:func:`cross_uniformity` over all i, j of different groups: a caption of the same image is no wrong pair.
+
+    x, y: (n, d), (m, d), rows of norm one; groups_x, groups_y: (n,), (m,) integers, the same two or more in both.
+    """
+    x, y = read_two(x, y, paired=False)
+    of_x, of_y = ({g: np.flatnonzero(groups == g) for g in np.unique(groups)} for groups in (groups_x, groups_y))
+    within = torch.stack([gaussian_lse(x[rows], y[of_y[g]], t) for g, rows in of_x.items()]).logsumexp(dim=0)
+    total = gaussian_lse(x, y, t)
+    number = len(x) * len(y) - sum(len(rows) * len(of_y[g]) for g, rows in of_x.items())
+    # The kernel lies between exp(-4t) and 1, so that the difference keeps its digits.
+    return total + torch.log1p(-(within - total).exp()) - math.log(number)
 
 
 def _log_mean_kernel(x, y, t: float, chunk_size: int | None, *, same: bool) -> torch.Tensor:
