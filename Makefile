@@ -103,7 +103,7 @@ notebook: $(filter $(BUILD)/executed/$(N)_%,$(EXECUTED))
 
 # --- the site ----------------------------------------------------------------------------------------------------------
 
-DECIDING := $(wildcard results/confirm/*.json gaplib/claims/*.py tools/claims_*.py) gaplib/results.py gaplib/stats.py tools/confirm.py
+DECIDING := $(wildcard results/confirm/*.json gaplib/claims/*.py tools/claims_*.py) gaplib/book/results.py gaplib/stats.py tools/confirm.py
 
 $(CLAIMS): $(EXECUTED) $(DECIDING) tools/build_claims.py | $(VENV)/.stamp
 	@echo "Deciding the claims"

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from bench import parts
-from gaplib import plots
-from gaplib._files import whole, write_whole
+from gaplib._atomic import atomic, write_text_atomically
+from gaplib.book import plots
 
 PARTS = {
     "a": parts.training_step,
@@ -123,8 +123,8 @@ def write(out: Path, facts: dict[str, Any], rows: list[parts.Row]) -> None:
     """``bench.json`` and ``bench.png`` in the folder ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     found = [row.as_dict() | {"value": None if math.isnan(row.value) else row.value} for row in rows]
-    write_whole(out / "bench.json", json.dumps({**facts, "rows": found}, indent=1) + "\n")
-    with whole(out / "bench.png") as path:
+    write_text_atomically(out / "bench.json", json.dumps({**facts, "rows": found}, indent=1) + "\n")
+    with atomic(out / "bench.png") as path:
         path.write_bytes(plots.render(lambda: picture(rows))[0])
     print(f"Written: {out / 'bench.json'}, {out / 'bench.png'} (load {facts['load_before']} to {facts['load_after']})")
 

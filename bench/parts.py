@@ -11,8 +11,8 @@ from typing import Any
 from bench.cases import CAPTIONS, CASES, KS
 from bench.measure import by_turns, extra_memory, free_memory, ratio
 from gaplib.methods import METHODS
-from gaplib.run_config import RunConfig
-from gaplib.training import _data, _Trainer
+from gaplib.training.config import RunConfig
+from gaplib.training.trainer import _data, _Trainer
 
 #: MiB an entry of the n x n matrices that the composed form of cuaxu needs, generously: 15 such matrices in float32
 COMPOSED_MIB = 60 / 2**20

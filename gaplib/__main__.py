@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 def _measure(options: argparse.Namespace) -> None:
     if options.html:
         _check_target(options.html)
-    from gaplib._files import write_whole
+    from gaplib._atomic import write_text_atomically
     from gaplib.embedding_files import load_groups, load_pair
     from gaplib.geometry import gap_report
 
@@ -107,7 +107,7 @@ def _measure(options: argparse.Namespace) -> None:
     names = names if names[0] != names[1] else ("X", "Y")
     report = gap_report(x, y, seed=options.seed, paired=paired, names=names, groups=groups)
     if options.html:
-        write_whole(options.html, report.to_html())
+        write_text_atomically(options.html, report.to_html())
     print(json.dumps(report.to_dict(), indent=1, allow_nan=False) if options.json else report)
 
 
@@ -137,7 +137,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _runs(options: argparse.Namespace) -> None:
-    from gaplib.run_cache import cached_runs
+    from gaplib.training.cache import cached_runs
 
     runs = cached_runs()
     head = ("run", "method", "tau", "steps", "batch", "seed", "device", "seconds", "KiB")

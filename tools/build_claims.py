@@ -21,9 +21,9 @@ from typing import Any
 
 from scipy.stats import t
 
-from gaplib._files import write_whole
+from gaplib._atomic import write_text_atomically
+from gaplib.book.results import ResultsFile, load, write_json
 from gaplib.claims import CLAIMS, DEVIATIONS, VERDICTS, Claim, Decision, Deviation, decide
-from gaplib.results import ResultsFile, load, write_json
 from gaplib.stats import Estimate
 from tools.claims_page import page
 from tools.confirm import check_seeds, digest, quantities
@@ -176,7 +176,7 @@ def build(
         rows.append(row(decision, results, live.get(claim.chapter)))
     write_json(build_folder / "results" / "claims.json", rows)
     pages = {path.name[:2]: path.name for path in sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))}
-    write_whole(build_folder / "results" / "claims_table.md", page(rows, claims, deviations, pages))
+    write_text_atomically(build_folder / "results" / "claims_table.md", page(rows, claims, deviations, pages))
     return rows
 
 

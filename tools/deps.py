@@ -21,7 +21,7 @@ STATED = re.compile(r"about ([\d.]+|half a|a) (second|minute)", re.IGNORECASE)  
 
 
 def load_sources(root: Path = ROOT):
-    """The module ``gaplib/_sources.py``, loaded by its path: importing gaplib would need the environment."""
+    """The module ``gaplib/_dependencies.py``, loaded by its path: importing gaplib would need the environment."""
     spec = importlib.util.spec_from_file_location("_gaplib_sources", root / "gaplib" / "_sources.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

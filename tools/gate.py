@@ -21,7 +21,7 @@ MINIMUM_ALT = 20  # characters; shorter texts name a picture, they do not say wh
 FIGURES = ("image/png", "image/svg+xml")
 SHOWABLE = {"text/plain", "text/html", "text/markdown", "text/latex", "image/jpeg", *FIGURES}
 GLUE = "application/papermill.record/"
-DRAWING = {"show", "show_html"}  # functions of gaplib.plots that leave a figure behind
+DRAWING = {"show", "show_html"}  # functions of gaplib.book.plots that leave a figure behind
 WARNING = re.compile(r"\b[A-Za-z]*Warning\b")
 
 
@@ -132,7 +132,9 @@ def _draws(source: str) -> bool:
             continue
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            if name in {f"plots.{tail}" for tail in DRAWING} or name in {f"gaplib.plots.{tail}" for tail in DRAWING}:
+            if name in {f"plots.{tail}" for tail in DRAWING} or name in {
+                f"gaplib.book.plots.{tail}" for tail in DRAWING
+            }:
                 return True
         waiting += ast.iter_child_nodes(node)
     return False

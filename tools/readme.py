@@ -19,8 +19,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from gaplib.book.results import ResultsFile, load
 from gaplib.claims import CLAIMS, decide
-from gaplib.results import ResultsFile, load
 from gaplib.stats import Estimate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,7 +71,7 @@ def draw(rows: dict[str, Estimate], path: Path) -> None:
     """Write the figure as an SVG that carries its data's digest."""
     import matplotlib as mpl
 
-    from gaplib import plots
+    from gaplib.book import plots
 
     with mpl.rc_context({**plots.settings("light"), "svg.hashsalt": "gaplib", "svg.fonttype": "path"}):
         figure, axes = plots.figure(width=7.0, height=0.5 + 0.4 * len(rows))

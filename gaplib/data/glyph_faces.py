@@ -14,7 +14,7 @@ import PIL
 from matplotlib import ft2font
 from PIL import Image, ImageDraw, ImageFont, features
 
-from .._validate import check_choice, check_integer
+from gaplib._validate import check_choice, check_integer
 
 FACES = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSansMono")
 UNSEEN_FACES = ("STIXGeneral", "cmr10")

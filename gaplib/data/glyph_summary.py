@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .._validate import check_number
+from gaplib._validate import check_number
 
 if TYPE_CHECKING:
-    from .glyphs import Glyphs
+    from gaplib.data.glyphs import Glyphs
 
 
 def summary(glyphs: Glyphs, near: float = 0.95) -> dict[str, float | int]:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .._files import whole
-from .._validate import check_choice, check_integer
-from . import cache_dir, glyph_faces, glyph_names, glyph_split
+from gaplib._atomic import atomic
+from gaplib._validate import check_choice, check_integer
+from gaplib.data import cache_dir, glyph_faces, glyph_names, glyph_split
 
 SPLITS = ("train", "dev", "test")
 
@@ -168,7 +168,9 @@ class Glyphs:
 
     def summary(self, near: float = 0.95) -> dict[str, float | int]:
         """What this data is, counted from it; see `gaplib.data.glyph_summary.summary`."""
-        from .glyph_summary import summary  # reads only what is here; apart because it is for pages, not for training
+        from gaplib.data.glyph_summary import (
+            summary,  # reads only what is here; apart because it is for pages, not for training
+        )
 
         return summary(self, near)
 
@@ -293,7 +295,7 @@ def _write(glyphs: Glyphs, path: Path) -> None:
     text["digest"] = np.frombuffer(glyphs.digest.encode(), dtype=np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as partial, open(partial, "wb") as file:
+        with atomic(path) as partial, open(partial, "wb") as file:
             np.savez(file, **{field: getattr(glyphs, field) for field in _ARRAYS}, **text)
     except OSError:
         pass  # a cache that cannot be written (read-only or full disk) costs a second, not the run

@@ -14,8 +14,8 @@ import numpy as np
 import pooch
 import torch
 
-from .._validate import check_choice
-from . import DataUnavailable, cache_dir
+from gaplib._validate import check_choice
+from gaplib.data import DataUnavailable, cache_dir
 
 SOURCE = "https://raw.githubusercontent.com/Weixin-Liang/Modality-Gap/8e20cb24efa4c5f89aad694f2f65eb43ffc46d10"
 _TIMEOUT = (4, 30)  # seconds to connect, and between two chunks: no network must be said soon

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._validate import check_integer
-from .glyphs import GlyphPairs, Glyphs
+from gaplib._validate import check_integer
+from gaplib.data.glyphs import GlyphPairs, Glyphs
 
 ROTATION = 10.0  # degrees, either way
 SHIFT = 2.0 / 24  # of the side, along each axis, either way

@@ -2,7 +2,7 @@
 
 Each task is one function in a module of the same name, loaded when it is first asked for: training needs retrieval
 only, and a notebook that stands on one task is not run again when another one changes. For the same reason, import a
-task by its name (``from gaplib.evaluation import zero_shot``), which `gaplib._sources` can follow.
+task by its name (``from gaplib.evaluation import zero_shot``), which `gaplib._dependencies` can follow.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .tasks import TaskBatch, task
+from gaplib.fusion.tasks import TaskBatch, task
 
 
 def majority_share(given: Sequence[Hashable], answer: Sequence[Hashable]) -> float:

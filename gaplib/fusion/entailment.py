@@ -18,9 +18,9 @@ from itertools import combinations
 import numpy as np
 from scipy.optimize import linprog
 
-from .combinations import held_out
-from .names import CASES, FACES, alphabet
-from .sampling import Drawn, spread
+from gaplib.fusion.held_out import held_out
+from gaplib.fusion.letters import CASES, FACES, alphabet
+from gaplib.fusion.sampling import Drawn, spread
 
 ALPHABETS = ("latin", "greek", "cyrillic", "mathematical")
 ANSWERS = ("entailed", "neutral", "contradicted")

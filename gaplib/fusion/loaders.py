@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from .._validate import check_integer
+from gaplib._validate import check_integer
 
 ENTAILMENT = {"entailment": "entailed", "neutral": "neutral", "contradiction": "contradicted"}
 # The published generator writes the first; the files that its page links to hold one of the others.

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .._validate import check_choice, check_integer
-from ..data import glyphs
-from . import entailment, names, pairs, vqa
-from .vocabulary import BOS, EOS, encode
+from gaplib._validate import check_choice, check_integer
+from gaplib.data import glyphs
+from gaplib.fusion import entailment, letters, nlvr, vqa
+from gaplib.fusion.vocabulary import BOS, EOS, encode
 
-TASKS = {"vqa": vqa, "nlvr": pairs, "entailment": entailment}
+TASKS = {"vqa": vqa, "nlvr": nlvr, "entailment": entailment}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ def _batch(name: str, split: str, n: int, seed: list[int]) -> TaskBatch:
     module = TASKS[check_choice(name, "name", TASKS)]
     check_choice(split, "split", glyphs.SPLITS)
     drawn = module.draw(split, check_integer(n, "n", low=1), np.random.default_rng(seed))
-    g = names.alphabet()
+    g = letters.alphabet()
     image = np.array(drawn.image)
     answer = torch.tensor([module.ANSWERS.index(a) for a in drawn.answer])
     return TaskBatch(

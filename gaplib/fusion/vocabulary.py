@@ -10,8 +10,8 @@ from functools import cache
 
 import torch
 
-from ..data import glyph_names
-from .names import alphabet
+from gaplib.data import glyph_names
+from gaplib.fusion.letters import alphabet
 
 PAD, UNK, CLS, MASK, BOS, EOS = range(6)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[BOS]", "[EOS]")
@@ -20,7 +20,11 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[BOS]", "[EOS]")
 @cache
 def vocabulary() -> tuple[str, ...]:
     """Special tokens (0 pads, 1 is unknown), the words of the training names, then those of questions and answers."""
-    from .tasks import TASKS, answers, sentences  # they are written with this vocabulary: imported when it is built
+    from gaplib.fusion.tasks import (  # they are written with this vocabulary: imported when it is built
+        TASKS,
+        answers,
+        sentences,
+    )
 
     names = alphabet().vocabulary[len(glyph_names.SPECIAL) :]
     texts = [text for name in TASKS for text in (*sentences(name), *answers(name))]

@@ -13,10 +13,10 @@ from functools import cache
 
 import numpy as np
 
-from . import names
-from .combinations import TILES, letters_held_out
-from .names import CASES, FACES, MARKED_SCRIPTS, MARKS, NUMBERS, SCRIPTS
-from .sampling import Drawn, balanced, spread
+from gaplib.fusion import letters
+from gaplib.fusion.held_out import TILES, letters_held_out
+from gaplib.fusion.letters import CASES, FACES, MARKED_SCRIPTS, MARKS, NUMBERS, SCRIPTS
+from gaplib.fusion.sampling import Drawn, balanced, spread
 
 QUESTIONS = {
     "script": ("which script is this letter", "this letter is of which script"),
@@ -65,8 +65,8 @@ def _pool(image, name, answers, novel, split) -> Pool:
 @cache
 def pools(split: str) -> dict[str, Pool]:
     """The groups of one split; training leaves held-out combinations away."""
-    rows = names.pictures(split)
-    rows = rows.take(names.clear(rows) & (rows.mark >= 0))
+    rows = letters.pictures(split)
+    rows = rows.take(letters.clear(rows) & (rows.mark >= 0))
     marked = rows.script < MARKED_SCRIPTS
     return {
         "letters": _letters(rows.take(marked), ("script", "case", "diacritic", "style"), split),
@@ -76,7 +76,7 @@ def pools(split: str) -> dict[str, Pool]:
     }
 
 
-def _letters(rows: names.Pictures, kinds: tuple[str, ...], split: str) -> Pool:
+def _letters(rows: letters.Pictures, kinds: tuple[str, ...], split: str) -> Pool:
     words = {"script": (SCRIPTS, rows.script), "case": (CASES, rows.case)}
     words |= {"diacritic": (MARKS, rows.mark), "style": (FACES, rows.face)}
     answers = {kind: np.array(words[kind][0])[words[kind][1]] for kind in kinds}
@@ -85,7 +85,7 @@ def _letters(rows: names.Pictures, kinds: tuple[str, ...], split: str) -> Pool:
 
 def _counted(split: str, count: Callable[[str], tuple[int, int] | None]) -> tuple[np.ndarray, ...]:
     """Pictures, names and the two different counts (a, b) of the characters of a split that ``count`` knows."""
-    g = names.alphabet()
+    g = letters.alphabet()
     counts = {int(i): count(chr(g.codepoints[i])) for i in g.index(split)}
     counts = {i: found for i, found in counts.items() if found and found[0] != found[1]}
     image = np.flatnonzero(np.isin(g.name_of_image, list(counts)))
@@ -94,7 +94,7 @@ def _counted(split: str, count: Callable[[str], tuple[int, int] | None]) -> tupl
 
 
 def _braille(split: str) -> Pool:
-    image, name, left, right = _counted(split, names.braille)
+    image, name, left, right = _counted(split, letters.braille)
     # Total and columns are three different numbers, each of which can be equally frequent.
     kept = (np.minimum(left, right) > 0) & (left + right <= 7)
     image, name, left, right = (column[kept] for column in (image, name, left, right))
@@ -105,7 +105,7 @@ def _braille(split: str) -> Pool:
 
 
 def _dominoes(split: str) -> Pool:
-    image, name, first, second = _counted(split, names.domino)
+    image, name, first, second = _counted(split, letters.domino)
     answers = {"pips first": np.array(NUMBERS)[first], "pips second": np.array(NUMBERS)[second]}
     answers["pips more"] = np.where(first > second, "first", "second")
     novel = np.array([frozenset(pair) in TILES for pair in zip(first.tolist(), second.tolist(), strict=True)])

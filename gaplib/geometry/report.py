@@ -12,8 +12,8 @@ import torch
 from gaplib._validate import as_float64, check_integer, check_labels, check_matrix, check_pair
 from gaplib.evaluation.retrieval import retrieval
 from gaplib.geometry import distance, spread
-from gaplib.geometry.card import Row, as_html, as_text
 from gaplib.geometry.inputs import read_two, row_numbers
+from gaplib.geometry.report_rendering import Row, as_html, as_text
 from gaplib.geometry.separability import equal_rows, linear_separability
 from gaplib.stats import Floor, permutation_floor
 

@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from gaplib._validate import check_integer
-from gaplib.evaluation.suite import evaluate as evaluate_suite
+from gaplib.glyph_tasks.suite import evaluate as evaluate_suite
 from gaplib.leaderboard import processes, ray_cluster
 from gaplib.leaderboard.folder import LeaderboardFolderError, claimed, write_row, write_table
 from gaplib.leaderboard.plan import FIRST_SEED, METHODS_AND_CONTROLS, Plan, Spec
@@ -51,9 +51,9 @@ def leaderboard(
     """Train what is missing, score what is not scored yet, and return one row a method and seed, in the order asked.
 
     methods   names of ``gaplib.methods`` (combinations and treatments after training too) and of
-              ``gaplib.evaluation.controls.CONTROLS``, which stand on CLIP's run; None is all of them
+              ``gaplib.glyph_tasks.controls.CONTROLS``, which stand on CLIP's run; None is all of them
     jobs      processes, each with one thread; not used with ``ray``, the address ("HOST:PORT" or "auto") of a cluster
-    setting   "paper" or "tuned", see ``gaplib.experiments.common``; ``changes`` are fields of ``RunConfig`` beyond it
+    setting   "paper" or "tuned", see ``gaplib.training.presets``; ``changes`` are fields of ``RunConfig`` beyond it
     evaluate  ``evaluate(run, treatment=None) -> {name: float}``, a function of a module, in place of the suite
 
     Columns: method, seed, setting, tau (at the end), steps, seconds (of training), gaplib, torch (versions), run (its

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from gaplib._files import whole, write_whole
+from gaplib._atomic import atomic, write_text_atomically
 
 if TYPE_CHECKING:
     from gaplib.leaderboard.plan import Plan
@@ -42,7 +42,7 @@ def claimed(folder: Path, plan: Plan) -> Iterator[Path]:
                 left_over.unlink(missing_ok=True)
             (folder / "rows").mkdir(exist_ok=True)
             if not (folder / IDENTITY).exists():
-                write_whole(folder / IDENTITY, json.dumps(ours, indent=1) + "\n")
+                write_text_atomically(folder / IDENTITY, json.dumps(ours, indent=1) + "\n")
             yield folder
     except Timeout:
         raise LeaderboardFolderError(f"out: another process is making a leaderboard in {folder}") from None
@@ -73,7 +73,7 @@ def _foreign(path: Path) -> bool:
 def write_row(folder: Path, key: str, row: Mapping[str, Any]) -> None:
     """One row as a file of its own, with its own hash."""
     content = {**row, "sha256": _self_hash(row)}
-    write_whole(folder / "rows" / f"{key}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text_atomically(folder / "rows" / f"{key}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -103,7 +103,7 @@ def write_table(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     if not ordered:
         return
     table = columns(ordered)
-    with whole(folder / "leaderboard.csv") as partial:
+    with atomic(folder / "leaderboard.csv") as partial:
         table.to_csv(partial, index=False)
-    with whole(folder / "leaderboard.parquet") as partial:
+    with atomic(folder / "leaderboard.parquet") as partial:
         table.to_parquet(partial, index=False)

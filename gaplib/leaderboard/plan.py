@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import gaplib
-from gaplib import _sources
+from gaplib import _dependencies
 from gaplib._validate import check_choice, check_integer
 from gaplib.data import glyphs
-from gaplib.evaluation.controls import CONTROLS
-from gaplib.experiments import common
+from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.leaderboard.folder import read_rows
 from gaplib.methods import METHODS, method
-from gaplib.run_cache import NOT_BEHAVIOUR, Entry
-from gaplib.run_config import RunConfig
+from gaplib.training import presets
+from gaplib.training.cache import NOT_BEHAVIOUR, Entry
+from gaplib.training.config import RunConfig
 
 FIRST_SEED = 100
 #: what None asks for: everything that is trained, every treatment (of CLIP), every control
-METHODS_AND_CONTROLS = (*common.TRAINED, *(name for name, row in METHODS.items() if row.post_hoc), *CONTROLS)
+METHODS_AND_CONTROLS = (*presets.TRAINED, *(name for name, row in METHODS.items() if row.post_hoc), *CONTROLS)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Plan:
     _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_choice(self.setting, "setting", common.SETTINGS)
+        check_choice(self.setting, "setting", presets.SETTINGS)
         for name in self.changes:
             if name in ("method", "seed"):
                 raise ValueError(f"changes: expected fields besides method and seed, got {name!r}")
@@ -102,7 +102,7 @@ class Plan:
         if (name, seed) not in self._specs:
             control = name if name in CONTROLS else ""
             row = method("clip" if control else _known(name))
-            config = common.config(row.name, seed, self.setting, **self.changes).resolved()
+            config = presets.config(row.name, seed, self.setting, **self.changes).resolved()
             run_key = Entry.of(config, _data_digest(config.image_size), "cpu").folder.name
             content = [run_key, row.post_hoc, control, seed if control == "untrained" else 0, self.name, self.code]
             # The name too: two names for one run, such as a combination's orders, are rows of their own.
@@ -143,14 +143,14 @@ def code_digest(evaluate: Callable[..., Any]) -> str:
     """Hash of the code of a row: of gaplib's by what it imports, of another evaluation by its file."""
     module = evaluate.__module__
     ours = module.partition(".")[0] == "gaplib"
-    roots = {"gaplib.leaderboard.rows", "gaplib.evaluation.controls", *([module] if ours else [])}
+    roots = {"gaplib.leaderboard.rows", "gaplib.glyph_tasks.controls", *([module] if ours else [])}
     return _digest(tuple(sorted(roots)), None if ours else inspect.getsourcefile(evaluate))
 
 
 @cache
 def _digest(modules: tuple[str, ...], file: str | None) -> str:
-    found = {one for name in modules for one in _sources.closure(name, packages=False, leave_out=_PLAN)}
-    return _sources.digest(sorted(found | ({Path(file)} if file else set())))
+    found = {one for name in modules for one in _dependencies.closure(name, packages=False, leave_out=_PLAN)}
+    return _dependencies.digest(sorted(found | ({Path(file)} if file else set())))
 
 
 #: modules that name, lock or find things; the keys of runs cover what a configuration says

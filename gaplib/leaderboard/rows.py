@@ -14,9 +14,9 @@ import torch
 import gaplib
 from gaplib import posthoc
 from gaplib.data import glyphs
-from gaplib.evaluation.controls import CONTROLS
-from gaplib.history import encode
+from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.training import Run, cached_run
+from gaplib.training.history import encode
 
 if TYPE_CHECKING:
     from gaplib.leaderboard.plan import Job, Spec

@@ -5,8 +5,8 @@
 Every builder is seeded and leaves torch's global random state as it was.
 """
 
+from gaplib.towers.external import OpenClipTowers, open_clip_towers, quiet, torchvision_image_tower
 from gaplib.towers.files import build, load
-from gaplib.towers.library import OpenClipTowers, open_clip_towers, quiet, torchvision_image_tower
 from gaplib.towers.tiny import BagOfTokens, FixedMap, image_pair_towers, tiny_towers
 from gaplib.towers.transformer import transformer_towers
 from gaplib.towers.two_tower import INIT_LOGIT_SCALE, TwoTower, check_images, check_tokens, seeded

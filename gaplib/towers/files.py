@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from gaplib.towers.library import open_clip_towers
+from gaplib.towers.external import open_clip_towers
 from gaplib.towers.tiny import image_pair_towers, tiny_towers
 from gaplib.towers.transformer import transformer_towers
 from gaplib.towers.two_tower import TwoTower

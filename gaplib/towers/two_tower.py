@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gaplib._files import whole
+from gaplib._atomic import atomic
 from gaplib._validate import check_integer
 
 INIT_LOGIT_SCALE = math.log(1 / 0.07)  # CLIP's initial temperature of 0.07
@@ -81,7 +81,7 @@ class TwoTower(nn.Module):
         if self.recipe is None:
             raise ValueError("towers: only models made by this module's builders can be saved with their recipe")
         weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
-        with whole(path) as partial:
+        with atomic(path) as partial:
             save_file(weights, partial, metadata={"gaplib.towers": json.dumps(self.recipe)})
 
 

@@ -1,0 +1,148 @@
+"""Chapter 09, its rows: which methods, treatments, controls and fixed temperatures stand in the leaderboard.
+
+The main rows are those of ``gaplib.leaderboard`` at each method's tuned point. Beside them stand plain CLIP at fixed
+temperatures, so that the temperature is seen apart from the method, and strengths of one term alone at one temperature.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from gaplib._atomic import atomic
+from gaplib.data import cache_dir
+from gaplib.glyph_tasks.controls import CONTROLS
+from gaplib.glyph_tasks.suite import evaluate
+from gaplib.leaderboard import LeaderboardFailed, leaderboard, processes
+from gaplib.leaderboard.folder import claimed, write_row
+from gaplib.leaderboard.plan import Plan, Spec
+from gaplib.leaderboard.rows import columns
+from gaplib.training import Run, presets
+
+METHODS = (
+    "clip", "siglip", "cua", "cuaxu", "atp-cu", "cyclip", "clip-align", "clip-views", "sep", "br", "gc", "shared",
+    "alignclip", "ts-s3", "tr-softplus", "tr-exp", "slrt", "flt", "hs", "ss",
+)  # fmt: skip
+TREATMENTS = ("mean-centring", "shift", "orthogonal-shift", "shared-space", "trace-matched")
+SHARP = "clip 0.02"  # towers with a gap, for what is said of the gap
+EQUAL = "clip 0.03"  # the baseline at the temperature at which methods and strengths are compared
+STRENGTHS = (0.3, 1.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row beside the main ones: the method, what is changed of it, and the treatment after training."""
+
+    method: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    treatment: str = ""
+
+
+def _at(tau: float, **changes: Any) -> dict[str, Any]:
+    return {"tau": tau, "learn_tau": False, **changes}
+
+
+#: plain CLIP at a fixed temperature; "flt" is that too, and chapter 07 has trained it already
+FIXED: dict[str, Setting] = {
+    "clip 0.01": Setting("clip", _at(0.01)),
+    SHARP: Setting("flt", {"tau": 0.02}),
+    EQUAL: Setting("clip", _at(0.03)),
+    "clip 0.1": Setting("clip", _at(0.1)),
+    "clip 0.4": Setting("flt", {"tau": 0.4}),
+}
+#: sharp towers, treated
+TREATED = {f"{SHARP} + {name}": Setting("flt", {"tau": 0.02}, name) for name in TREATMENTS}
+#: all at the temperature of ``EQUAL``: the two methods of chapter 06, then one term alone at three strengths
+AT_EQUAL: dict[str, Setting] = {
+    "cua 0.03": Setting("cua", _at(0.03)),
+    "cuaxu 0.03": Setting("cuaxu", _at(0.03)),
+    **{f"uniformity {w:g}": Setting("cua", _at(0.03, weights={"uniformity": w, "alignment": 0.0})) for w in STRENGTHS},
+    **{f"alignment {w:g}": Setting("clip-align", _at(0.03, weights={"alignment": w})) for w in STRENGTHS},
+}
+SETTINGS: dict[str, Setting] = FIXED | TREATED | AT_EQUAL
+
+
+def cores() -> int:
+    """Processes to use: two at most, which is what the book is allowed."""
+    return min(2, os.cpu_count() or 1)
+
+
+def main_rows(seeds: Sequence[int], out: Path | None = None, jobs: int | None = None) -> pd.DataFrame:
+    """The leaderboard: ``METHODS`` at their tuned points, ``TREATMENTS`` of CLIP, the controls."""
+    names = [*METHODS, *TREATMENTS, *CONTROLS]
+    return leaderboard(names, seeds, _folder(out) / "methods", jobs or cores(), progress=False)
+
+
+def setting_rows(
+    seeds: Sequence[int], out: Path | None = None, jobs: int | None = None, settings: Mapping[str, Setting] = SETTINGS
+) -> pd.DataFrame:
+    """Rows of the ``settings``, each of its own configuration, made together; ``method`` is the setting's name.
+
+    Each setting has its folder, as a leaderboard of one row a seed has it: killed and called again, it goes on.
+    """
+    plans = {name: _plan(one) for name, one in settings.items()}
+    with ExitStack() as stack:
+        folders, rows, names, missing = {}, {}, {}, {}
+        for name, (plan, method) in plans.items():
+            folders[name] = stack.enter_context(claimed(_folder(out) / name.replace(" ", "_"), plan))
+            found = plan.read(folders[name])
+            for spec in plan.rows([method], seeds):
+                if spec.key in found:
+                    rows[name, spec.seed] = found[spec.key]
+                else:
+                    missing[name, spec.seed] = spec
+                    names[_identity(spec)] = name
+        failures = {}
+        work = Plan("paper", {}, evaluate).jobs(missing.values())
+        for result in tqdm(processes.results(work, jobs or cores()), total=len(missing), desc="settings", disable=None):
+            name, spec = names[_identity(result.spec)], result.spec
+            if result.row is None:
+                failures[name, spec.seed] = result.error
+                continue
+            rows[name, spec.seed] = result.row
+            write_row(folders[name], spec.key, result.row)
+    table = columns([{**rows[at], "method": at[0]} for name in settings for s in seeds if (at := (name, s)) in rows])
+    if failures:
+        raise LeaderboardFailed(failures, table)
+    return table
+
+
+def _identity(spec: Spec) -> tuple[str, str, int]:
+    return spec.run_key, spec.treatment, spec.seed
+
+
+def _plan(one: Setting) -> tuple[Plan, str]:
+    """The comparison that a setting is, and the name of its row there."""
+    name = f"{one.method}+{one.treatment}" if one.treatment else one.method
+    return Plan("paper", dict(one.changes), evaluate), name
+
+
+def _folder(out: Path | None) -> Path:
+    return Path(out) if out else cache_dir() / "leaderboard"
+
+
+def trained(name: str, seed: int) -> Run:
+    """The run of a row: of one of ``SETTINGS``, or of a method at its tuned point."""
+    if name in SETTINGS:
+        return presets.run(SETTINGS[name].method, seed, "paper", **SETTINGS[name].changes)
+    return presets.run(name, seed)
+
+
+def rows(seeds: Sequence[int], out: Path | None = None, jobs: int | None = None) -> pd.DataFrame:
+    """All rows of the chapter in one table, main rows first."""
+    return pd.concat([main_rows(seeds, out, jobs), setting_rows(seeds, out, jobs)], ignore_index=True)
+
+
+def write(table: pd.DataFrame, folder: Path) -> Path:
+    """``leaderboard.csv`` in ``folder``, a row a run, whole or not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / "leaderboard.csv") as partial:
+        table.to_csv(partial, index=False)
+    return folder / "leaderboard.csv"

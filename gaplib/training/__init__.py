@@ -1,0 +1,7 @@
+"""Train two towers: a loop for any towers and data, runs on disk and in a cache, presets of the book."""
+
+from gaplib.training.config import RunConfig
+from gaplib.training.run import Run, RunFolderError
+from gaplib.training.trainer import NonFiniteLoss, cached_run, train
+
+__all__ = ["NonFiniteLoss", "Run", "RunConfig", "RunFolderError", "cached_run", "train"]

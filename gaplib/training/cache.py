@@ -1,0 +1,102 @@
+"""Finished runs, found again by their content: nothing is trained twice.
+
+The key hashes what a result depends on: the configuration, the data, the code of every module that training stands on
+(comments and docstrings aside), the version of torch and the kind of device. Entries are run folders as
+``gaplib.training.run`` writes them, in ``cache_dir()/runs/<key>``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gaplib import _dependencies
+from gaplib.data import cache_dir
+
+#: Modules under gaplib.training that do not change what a run gives: they find, lock or name files.
+NOT_BEHAVIOUR = ("gaplib.training.cache", "gaplib._dependencies", "gaplib._atomic")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The place of one run in the cache."""
+
+    config: Any
+    folder: Path
+
+    @classmethod
+    def of(cls, config: Any, data_digest: str, device: str) -> Entry:
+        """The entry of a resolved ``gaplib.training.RunConfig`` on a device."""
+        import torch
+
+        content = {
+            "config": config.to_dict(),
+            "data": data_digest,
+            "code": code_digest(),
+            "torch": torch.__version__,
+            "device": str(device).partition(":")[0],
+        }
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+        return cls(config, cache_dir() / "runs" / key)
+
+    def load(self) -> Any:
+        """The finished run, or None when there is none, or a damaged one."""
+        from gaplib.training.run import Run, RunFolderError
+
+        if not (self.folder / "run.json").exists():
+            return None
+        try:
+            run = Run.load(self.folder)
+        except RunFolderError as error:
+            warnings.warn(f"cached run is damaged and will be trained again: {error}", stacklevel=3)
+            return None
+        return run if run.config == self.config else None
+
+    @contextmanager
+    def lock(self, timeout: float) -> Iterator[None]:
+        """Be the only process at this entry. The lock ends with its process, however that ends."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder.with_suffix(".lock"), timeout=timeout):
+                yield
+        except Timeout:
+            raise TimeoutError(
+                f"another process has been training this run for over {timeout:g} s ({self.folder})"
+            ) from None
+
+    def clear(self) -> None:
+        """Remove what the entry holds."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def finished(self) -> None:
+        """Drop what only an unfinished run needs."""
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+
+
+@cache
+def code_digest() -> str:
+    """Hash of the code that a training run depends on."""
+    return _dependencies.digest(_dependencies.closure("gaplib.training", packages=False, leave_out=NOT_BEHAVIOUR))
+
+
+def cached_runs(folder: Path | None = None) -> list[dict[str, Any]]:
+    """What run.json says of every finished run in the cache, with its ``key`` and ``bytes``; damaged ones left out."""
+    runs = []
+    for file in sorted((folder or cache_dir() / "runs").glob("*/run.json")):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            size = sum(one.stat().st_size for one in file.parent.iterdir())
+            runs.append({"key": file.parent.name, "bytes": size, **content})
+        except (OSError, ValueError):
+            continue
+    return runs

@@ -1,0 +1,194 @@
+"""A run on disk: a folder with run.json, embeddings.safetensors, model.safetensors and, while it trains, checkpoints.
+
+config.json               what is being trained; the first file to be written
+checkpoints/step-NNNNNN/  model.safetensors, optimizer.ckpt
+run.json                  configuration, history, final metrics, versions, seconds; the last: with it the run is done
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import safetensors.numpy
+import safetensors.torch
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from torch import Tensor
+
+import gaplib
+from gaplib._atomic import atomic, sha256, write_text_atomically
+from gaplib.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from gaplib.towers import TwoTower
+
+FORMAT = 1
+_DATA_FILES = ("embeddings.safetensors", "model.safetensors")
+
+
+class RunFolderError(ValueError):
+    """A folder that cannot be used for a run: another run's, not a run's at all, or damaged. Nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    history     one dictionary a measured step: step, loss, tau and the gap metrics of the dev pairs (``frame()``)
+    metrics     the same metrics on the test split, which nothing was chosen on
+    embeddings  arrays by name: test_image, test_text, dev_image, dev_text (n, d) float32 with unit rows; test_answer,
+                test_face, test_index (n,) int64 and the same for dev (see ``gaplib.data.glyphs``)
+    weights     state of the towers, by name
+    seconds     spent on training and measuring
+    info        versions, device, digest of the data, recipe of the towers, state of the objective
+    """
+
+    config: RunConfig
+    history: list[dict[str, float]]
+    metrics: dict[str, float]
+    embeddings: dict[str, np.ndarray] = field(repr=False)
+    weights: dict[str, Tensor] = field(repr=False)
+    seconds: float
+    info: dict[str, Any] = field(repr=False)
+    folder: Path | None = None
+
+    def frame(self) -> pd.DataFrame:
+        """The history as a table, one row a measured step."""
+        return pd.DataFrame(self.history)
+
+    def towers(self) -> TwoTower:
+        """New towers with the trained weights, on the CPU, in evaluation mode."""
+        from gaplib.towers import build
+
+        towers = build(self.info["towers"])
+        towers.load_state_dict(self.weights)
+        return towers.eval()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the run's three files; run.json comes last and holds the hashes of the others."""
+        folder = Path(folder)
+        with atomic(folder / "embeddings.safetensors") as partial:
+            safetensors.numpy.save_file(self.embeddings, partial)
+        self.towers().save(folder / "model.safetensors")
+        content = {
+            "format": FORMAT,
+            "config": self.config.to_dict(),
+            "history": self.history,
+            "metrics": self.metrics,
+            "seconds": self.seconds,
+            **self.info,
+            "files": {name: sha256(folder / name) for name in _DATA_FILES},
+        }
+        content["sha256"] = _self_hash(content)
+        write_text_atomically(folder / "run.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read a finished run back. ``RunFolderError`` says which file is missing or damaged."""
+        folder = Path(folder)
+        try:
+            content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            if content.pop("sha256") != _self_hash(content):
+                raise RunFolderError(f"{folder}: run.json is damaged (its SHA-256 is not its own)")
+            if content.pop("format") != FORMAT:
+                raise RunFolderError(f"{folder}: expected a run of format {FORMAT}; written by another gaplib")
+            for name, expected in content.pop("files").items():
+                if sha256(folder / name) != expected:
+                    raise RunFolderError(f"{folder}: {name} is damaged (its SHA-256 is not the one in run.json)")
+            return cls(
+                config=RunConfig.from_dict(content.pop("config")),
+                history=content.pop("history"),
+                metrics=content.pop("metrics"),
+                seconds=content.pop("seconds"),
+                embeddings=safetensors.numpy.load_file(folder / "embeddings.safetensors"),
+                weights=safetensors.torch.load_file(folder / "model.safetensors"),
+                info=content,
+                folder=folder,
+            )
+        except RunFolderError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            raise RunFolderError(f"{folder}: not a finished run, or damaged: {error}") from error
+
+
+def _self_hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result may depend on."""
+    packages = ("numpy", "scipy", "scikit-learn", "lightning-fabric", "matplotlib")
+    ours = {"gaplib": gaplib.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    return ours | {name: version(name) for name in packages}
+
+
+def reserve_folder(folder: str | Path, config: RunConfig, data_digest: str, resume: bool) -> Path:
+    """Make ``folder`` this run's, or refuse.
+
+    A folder that is missing or empty is taken. With ``resume`` so is one that holds this same run, finished or not.
+    Everything else raises ``RunFolderError`` and is left as it is.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"out: expected a folder, got the file {folder}")
+    ours = {"format": FORMAT, "config": config.to_dict(), "data_digest": data_digest}
+    if (folder / "config.json").exists():
+        found = _read_config(folder)
+        if found != ours:
+            raise RunFolderError(f"out: {folder} holds a run of another configuration ({_difference(found, ours)})")
+        if not resume:
+            state = "finished" if (folder / "run.json").exists() else "unfinished"
+            raise RunFolderError(f"out: {folder} already holds this run ({state}); resume it or name another folder")
+    elif folder.is_dir() and any(one.suffix not in {".part", ".lock"} for one in folder.iterdir()):
+        raise RunFolderError(f"out: expected an empty folder or a run's, got {folder} with other files in it")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(folder / "config.json", json.dumps(ours, indent=1) + "\n")
+    return folder
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Refuse a claimed folder that another process is training in, and clear away what a killed one left half-written.
+
+    The lock ends with its process, however that ends.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        with lock:
+            for left_over in list(folder.glob("**/.*.part")):
+                shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink(missing_ok=True)
+            yield
+            Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout:
+        raise RunFolderError(f"out: another process is training in {folder}") from None
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return {name: found[name] for name in ("format", "config", "data_digest")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"out: {folder / 'config.json'} is damaged: {error}") from error
+
+
+def _difference(found: dict[str, Any], ours: dict[str, Any]) -> str:
+    if found["format"] != ours["format"]:
+        return "written by another gaplib"
+    names = sorted(set(found["config"]) | set(ours["config"]))
+    changed = [name for name in names if found["config"].get(name) != ours["config"].get(name)]
+    return (
+        "; ".join(f"{n}: there {found['config'].get(n)!r}, here {ours['config'].get(n)!r}" for n in changed) or "data"
+    )
