@@ -117,7 +117,7 @@ $(BUILD)/site.stamp: $(EXECUTED) $(CLAIMS) $(PAGES) tools/stage.py tools/gate.py
 
 html: $(BUILD)/site.stamp
 
-$(BUILD)/site-tests.stamp: $(BUILD)/site.stamp $(wildcard tests/test_site*.py)
+$(BUILD)/site-tests.stamp: $(BUILD)/site.stamp $(wildcard tests/site/test_site*.py)
 	@tools/site_tests.sh $(PY) $(JOBS)
 	@touch $@
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -136,8 +135,3 @@ def _without_magics(source: str) -> str:
     if source.lstrip().startswith("%%"):
         return ""
     return "\n".join("pass" if line[:1] in {"%", "!", "?"} else line for line in source.splitlines())
-
-
-if __name__ == "__main__":  # the Makefile's question: which files does each of these notebooks stand on?
-    for name in sys.argv[1:]:
-        print(name, *(file.relative_to(ROOT) for file in notebook_closure(name)))

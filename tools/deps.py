@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 STATED = re.compile(r"about ([\d.]+|half a|a) (second|minute)", re.IGNORECASE)  # "Needs" of a chapter says so
 
 
-def load_sources(root: Path = ROOT):
+def load_dependencies(root: Path = ROOT):
     """The module ``gaplib/_dependencies.py``, loaded by its path: importing gaplib would need the environment."""
-    spec = importlib.util.spec_from_file_location("_gaplib_sources", root / "gaplib" / "_sources.py")
+    spec = importlib.util.spec_from_file_location("_gaplib_dependencies", root / "gaplib" / "_dependencies.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -30,14 +30,14 @@ def load_sources(root: Path = ROOT):
 
 def write(build: Path, notebooks: list[Path], root: Path = ROOT) -> None:
     """Write the dependency file and the lists."""
-    sources = load_sources()
+    dependencies = load_dependencies()
     (build / "deps").mkdir(parents=True, exist_ok=True)
     ordered = sorted(notebooks, key=lambda path: (-expected_seconds(build, path), path.name))
     lines = ["# Made by tools/deps.py; made again when a notebook or a file of gaplib changes.", ""]
     lines.append(f"LONGEST_FIRST := {' '.join(path.as_posix() for path in ordered)}")
     files: set[str] = set()
     for path in notebooks:
-        needed = [file.relative_to(root).as_posix() for file in sources.notebook_closure(root / path, root=root)]
+        needed = [file.relative_to(root).as_posix() for file in dependencies.notebook_closure(root / path, root=root)]
         listed = build / "deps" / f"{path.stem}.txt"
         if not listed.exists() or listed.read_text(encoding="utf-8").split() != needed:
             replace(listed, "\n".join(needed) + "\n")

@@ -12,7 +12,7 @@ fi
 if [ -n "${CHROMIUM:-}" ]; then
     echo "Opening the pages in $CHROMIUM"
     export CHROMIUM
-    exec "$python" -m pytest -n "$jobs" -m site tests/test_site*.py
+    exec "$python" -m pytest -n "$jobs" -m site tests/site/test_site*.py
 elif [ "${CI:-}" = true ]; then
     echo "make: CI needs Chromium to open the pages, and none was found" >&2
     exit 1

@@ -86,7 +86,8 @@ class Entry:
 @cache
 def code_digest() -> str:
     """Hash of the code that a training run depends on."""
-    return _dependencies.digest(_dependencies.closure("gaplib.training", packages=False, leave_out=NOT_BEHAVIOUR))
+    files = _dependencies.closure("gaplib.training.trainer", packages=False, leave_out=NOT_BEHAVIOUR)
+    return _dependencies.digest(files)
 
 
 def cached_runs(folder: Path | None = None) -> list[dict[str, Any]]:

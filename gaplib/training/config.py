@@ -35,8 +35,8 @@ class RunConfig:
                                       peak learning rate, decay of the towers' weights, "adamw", "adam" or "sgd" (with
                                       momentum .9), linear warm-up steps, then "constant" or "cosine" (to zero)
     modalities, mismatch, style_words, look_alikes
-                                      how pairs are made, see ``gaplib.training.pairing.Pairing``; "image-image" trains two image
-                                      towers on identical images
+                                      how pairs are made, see ``gaplib.training.pairing.Pairing``;
+                                      "image-image" trains two image towers on identical images
     procrustes                        "image-image" only: rotate the second tower onto the first before training, so
                                       that it starts without a gap (Fahim et al. 2024, Sec. 3.2)
     multi_positive                    True: pixel-identical names of a batch are all right answers of the contrastive

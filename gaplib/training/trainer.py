@@ -81,7 +81,7 @@ def train(
 
 
 def cached_run(config: RunConfig, device: str = "cpu", progress: bool = False, timeout: float = 3600.0) -> Run:
-    """The run of ``config``, trained only if the cache does not hold it (see ``gaplib.training.cache`` for what is hashed).
+    """The run of ``config``, trained only if the cache does not hold it (what is hashed: ``gaplib.training.cache``).
 
     Several processes may ask for the same run: one trains, the others wait for it, ``timeout`` seconds at most
     (``TimeoutError``). A damaged entry is trained again; one that was interrupted goes on from its checkpoint.

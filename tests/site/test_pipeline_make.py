@@ -34,7 +34,7 @@ def project(tmp_path):
     shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("gaplib", "notebooks", "book", ".venv/bin", "_build/executed"):
         (tmp_path / folder).mkdir(parents=True)
-    shutil.copyfile(ROOT / "gaplib" / "_sources.py", tmp_path / "gaplib" / "_sources.py")
+    shutil.copyfile(ROOT / "gaplib" / "_dependencies.py", tmp_path / "gaplib" / "_dependencies.py")
     for name, text in MODULES.items():
         (tmp_path / "gaplib" / name).write_text(text)
     for name, (code, needs) in NOTEBOOKS.items():
@@ -95,7 +95,7 @@ def test_one_edited_notebook_runs_alone(project):
         ("geometry", {"01_a", "02_b"}),
         ("stats", {"01_a", "02_b"}),
         ("__init__", {"01_a", "02_b", "03_c"}),
-        ("_sources", set()),
+        ("_dependencies", set()),
     ],
 )
 def test_a_module_reruns_what_stands_on_it(project, module, notebooks):

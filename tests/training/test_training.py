@@ -515,21 +515,30 @@ def test_the_key_follows_code_that_a_run_depends_on(tmp_path):
 
     def key():
         files = _dependencies.closure(
-            "gaplib.training", packages=False, leave_out=run_cache.NOT_BEHAVIOUR, root=tmp_path
+            "gaplib.training.trainer", packages=False, leave_out=run_cache.NOT_BEHAVIOUR, root=tmp_path
         )
         return _dependencies.digest(files)
 
     before = key()
     assert before == run_cache.code_digest()
-    for module in ("plots", "results", "claims/__init__", "_sources", "run_cache", "__main__"):
+    for module in ("book/plots", "book/results", "claims/__init__", "_dependencies", "training/cache", "__main__"):
         with open(tmp_path / "gaplib" / f"{module}.py", "a") as file:
             file.write("\nchanged = 1\n")
     with open(tmp_path / "gaplib" / "losses" / "contrastive.py", "a") as file:
         file.write("\n# a remark\n")
     assert key() == before
     for module in (
-        *("losses/contrastive", "methods", "temperature", "swapping", "towers/tiny", "pairs", "training", "history"),
-        *("data/glyphs", "data/views"),
+        *(
+            "losses/contrastive",
+            "methods",
+            "temperature",
+            "swapping",
+            "towers/tiny",
+            "pairs",
+            "data/glyphs",
+            "data/views",
+        ),
+        *("training/trainer", "training/history"),
     ):
         with open(tmp_path / "gaplib" / f"{module}.py", "a") as file:
             file.write("\nchanged = 1\n")

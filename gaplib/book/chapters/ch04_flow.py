@@ -1,8 +1,8 @@
 r"""Chapter 04 on paper: landscapes, the gradient flow and its bound, the first moment of training, a sigmoid at zero.
 
 Everything here is either exact or drawn from small synthetic worlds; what is trained on glyphs is in
-:mod:`gaplib.book.chapters.ch04_runs`. Symbols as in :mod:`gaplib.theory.dynamics`: modality heights +gamma and -gamma over the unit
-vectors u_i and v_i, inverse temperature beta, effective inverse temperature s = beta (1 - gamma²).
+:mod:`gaplib.book.chapters.ch04_runs`. Symbols as in :mod:`gaplib.theory.dynamics`: modality heights +gamma and -gamma
+over the unit vectors u_i and v_i, inverse temperature beta, effective inverse temperature s = beta (1 - gamma²).
 """
 
 from __future__ import annotations
