@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 UV = """#!/bin/sh
 # `uv --version`, and `uv pip sync ... --python PYTHON ...`, which installs itself, a command and an ipykernel
 if [ "$1" = --version ]; then echo "uv 9.9.9"; exit; fi
