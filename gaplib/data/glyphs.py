@@ -166,14 +166,6 @@ class Glyphs:
         distinct = [len({self.images[i].tobytes() for i in self.image_table[name]}) for name in full]
         return full[np.array(distinct, dtype=np.int64) == len(self.faces)]
 
-    def summary(self, near: float = 0.95) -> dict[str, float | int]:
-        """What this data is, counted from it; see `gaplib.data.glyph_summary.summary`."""
-        from gaplib.data.glyph_summary import (
-            summary,  # reads only what is here; apart because it is for pages, not for training
-        )
-
-        return summary(self, near)
-
 
 def load(size: int = 24, cache: bool = True) -> Glyphs:
     """The alphabet at ``size`` x ``size`` pixels (12 to 128), the same on every call; about a second, less from disk.

@@ -14,10 +14,11 @@ import torch
 
 from gaplib._validate import check_choice, check_integer
 from gaplib.data import glyphs
-from gaplib.fusion import entailment, letters, nlvr, vqa
+from gaplib.fusion import letters
+from gaplib.fusion.registry import TASKS, answers, kinds, sentences
 from gaplib.fusion.vocabulary import BOS, EOS, encode
 
-TASKS = {"vqa": vqa, "nlvr": nlvr, "entailment": entailment}
+__all__ = ["TASKS", "TaskBatch", "answer_id", "answer_tokens", "answers", "batches", "kinds", "sentences", "task"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +51,6 @@ class TaskBatch:
         """The same questions on another device."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
         return replace(self, **{name: value.to(device) for name, value in tensors.items()})
-
-
-def answers(name: str) -> tuple[str, ...]:
-    """The answers of a task, in the order of ``TaskBatch.answer``."""
-    return TASKS[check_choice(name, "name", TASKS)].ANSWERS
-
-
-def kinds(name: str) -> tuple[str, ...]:
-    """The sub-questions of a task, in the order of ``TaskBatch.kind``."""
-    return TASKS[check_choice(name, "name", TASKS)].KINDS
-
-
-def sentences(name: str) -> tuple[str, ...]:
-    """Every question or statement that a task can ask."""
-    return TASKS[check_choice(name, "name", TASKS)].SENTENCES
 
 
 def answer_id(name: str, answer: str) -> int:

@@ -12,6 +12,7 @@ import torch
 
 from gaplib.data import glyph_names
 from gaplib.fusion.letters import alphabet
+from gaplib.fusion.registry import TASKS, answers, sentences
 
 PAD, UNK, CLS, MASK, BOS, EOS = range(6)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[BOS]", "[EOS]")
@@ -20,12 +21,6 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[MASK]", "[BOS]", "[EOS]")
 @cache
 def vocabulary() -> tuple[str, ...]:
     """Special tokens (0 pads, 1 is unknown), the words of the training names, then those of questions and answers."""
-    from gaplib.fusion.tasks import (  # they are written with this vocabulary: imported when it is built
-        TASKS,
-        answers,
-        sentences,
-    )
-
     names = alphabet().vocabulary[len(glyph_names.SPECIAL) :]
     texts = [text for name in TASKS for text in (*sentences(name), *answers(name))]
     asked = {word for text in texts for word in glyph_names.words(text)}

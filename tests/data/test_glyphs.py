@@ -101,7 +101,7 @@ def test_a_split_by_characters_alone_is_caught(alphabet):
     dealt = np.random.default_rng(0).permutation(alphabet.split)
     leaky = glyph_summary.summary(replace(alphabet, split=dealt))
     assert leaky["test_images_identical_to_training_share"] > 0.05
-    assert alphabet.summary()["test_images_identical_to_training_share"] == 0
+    assert glyph_summary.summary(alphabet)["test_images_identical_to_training_share"] == 0
 
 
 def test_sides_are_large_enough_and_hold_letters(alphabet):
@@ -419,7 +419,7 @@ def test_digest_sees_every_part(alphabet):
 
 
 def test_summary_counts(alphabet):
-    said = alphabet.summary()
+    said = glyph_summary.summary(alphabet)
     assert said["names"] == len(alphabet.names)
     assert said["names_train"] + said["names_dev"] + said["names_test"] == said["names"]
     assert said["images_train"] + said["images_dev"] + said["images_test"] == said["images"] == len(alphabet.images)
@@ -428,7 +428,7 @@ def test_summary_counts(alphabet):
     bags = ["|".join(sorted(glyph_names.words(name))) for name in alphabet.names]
     assert said["names_that_share_their_bag_of_tokens"] == sum(bags.count(bag) > 1 for bag in bags)
     assert 0.05 < said["test_images_nearly_identical_to_training_share"] < 0.5
-    assert alphabet.summary(near=1.0)["test_images_nearly_identical_to_training_share"] < 0.01
+    assert glyph_summary.summary(alphabet, near=1.0)["test_images_nearly_identical_to_training_share"] < 0.01
     table = glyph_summary.by_split(alphabet)
     assert table["names"].sum() == said["names"]
     assert list(table.index) == ["train", "dev", "test"]
@@ -468,8 +468,8 @@ def test_nearest_training_image_against_brute_force(alphabet):
         (lambda a: a.encode([]), "names"),
         (lambda a: a.encode([3]), "name"),
         (lambda a: a.encode(["  "]), "name"),
-        (lambda a: a.summary(near=0), "near"),
-        (lambda a: a.summary(near=float("nan")), "near"),
+        (lambda a: glyph_summary.summary(a, near=0), "near"),
+        (lambda a: glyph_summary.summary(a, near=float("nan")), "near"),
         (lambda a: glyphs.load(size=5), "size"),
         (lambda a: glyphs.load(size="24"), "size"),
         (lambda a: glyph_faces.draw("Arial", [65]), "face"),
