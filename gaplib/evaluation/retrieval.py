@@ -65,6 +65,19 @@ def retrieval(
     return out
 
 
+def mean_recall(x: Any, y: Any, k: int = 1, groups: Any = None) -> float:
+    """Hit rate at ``k``, mean of both directions, in [0, 1], of paired embeddings.
+
+    x, y, k: as for :func:`retrieval`, with as many rows in ``y`` as in ``x``. groups: length-n sequence of integers or
+    strings; row j answers row i where their groups are equal. ``None``: only where j = i. ``ValueError`` as there.
+
+    >>> import numpy as np
+    >>> mean_recall(np.eye(3), np.eye(3)), mean_recall(np.eye(3), np.roll(np.eye(3), 1, axis=0))
+    (1.0, 0.0)
+    """
+    return float(sum(retrieval(x, y, ks=(k,), image_groups=groups, text_groups=groups).values()) / 2)
+
+
 def _check_cutoffs(ks: Any) -> list[int]:
     if isinstance(ks, str) or not isinstance(ks, Sequence) or not ks:
         raise ValueError(f"ks: expected a non-empty sequence of whole numbers, got {ks!r}")

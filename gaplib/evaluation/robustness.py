@@ -9,7 +9,7 @@ import numpy as np
 
 from gaplib._validate import check_choice, check_integer, check_number, check_pair
 from gaplib.evaluation._inputs import unit_rows
-from gaplib.evaluation.retrieval import retrieval
+from gaplib.evaluation.retrieval import mean_recall
 
 SIZES = (0.0, 0.25, 0.5, 1.0)
 _STREAM = 11
@@ -59,7 +59,7 @@ def robustness(
         check_pair(*clean, paired=score is None)
     elif score is None or noisy == "text":
         raise ValueError(f"y: expected text embeddings for {'recall' if score is None else 'noisy=text'}, got None")
-    score = score or _recall
+    score = score or mean_recall
     means = {}
     for name, size in lengths.items():
         # Without noise every draw is the same.
@@ -89,10 +89,6 @@ def _noisy(clean: list[np.ndarray], size: float, seed: int, draw: int, noisy: st
         add_noise(z, size, np.random.default_rng([seed, draw, side, _STREAM])) if side in chosen and size else z.copy()
         for side, z in enumerate(clean)
     ]
-
-
-def _recall(x: np.ndarray, y: np.ndarray) -> float:
-    return float(sum(retrieval(x, y, ks=(1,)).values()) / 2)
 
 
 def _value(value: Any) -> float:

@@ -26,7 +26,7 @@ from gaplib.evaluation.fine_grained import fine_grained
 from gaplib.evaluation.hubness import hubness
 from gaplib.evaluation.linear_probe import linear_probe
 from gaplib.evaluation.mixed_search import SHARES, dip, mixed_search, sag
-from gaplib.evaluation.retrieval import retrieval
+from gaplib.evaluation.retrieval import mean_recall, retrieval
 from gaplib.evaluation.robustness import robustness
 from gaplib.evaluation.zero_shot import zero_shot
 from gaplib.geometry.distribution_gap import centred, distribution_gap
@@ -294,11 +294,7 @@ def _calibration(e: Encoded, seed: int) -> Mapping[str, float]:
 
 def _noise(e: Encoded, seed: int) -> Mapping[str, float]:
     x, y, answer = _pairs(e)
-
-    def recall(a: np.ndarray, b: np.ndarray) -> float:
-        return sum(retrieval(a, b, ks=(1,), image_groups=answer, text_groups=answer).values()) / 2
-
-    found = robustness(x, y, recall, draws=2, seed=seed)
+    found = robustness(x, y, lambda a, b: mean_recall(a, b, groups=answer), draws=2, seed=seed)
     return {name.replace("score@", "recall@"): value for name, value in found.items()}
 
 

@@ -13,10 +13,9 @@ from typing import Any
 from gaplib._validate import check_choice
 from gaplib.methods import METHODS, method
 from gaplib.training import Run, RunConfig, cached_run
-from gaplib.training.read_off import gap, pairs, recall
 from gaplib.training.tuned import TUNED
 
-__all__ = ["AS_PUBLISHED", "SETTINGS", "STEPS", "TRAINED", "config", "gap", "pairs", "recall", "run", "runs"]
+__all__ = ["AS_PUBLISHED", "SETTINGS", "STEPS", "TRAINED", "config", "run", "runs"]
 
 STEPS = 300
 SETTINGS = ("paper", "tuned")

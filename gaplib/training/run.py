@@ -29,12 +29,15 @@ from torch import Tensor
 
 import gaplib
 from gaplib._atomic import atomic, sha256, write_text_atomically
+from gaplib._validate import check_choice
+from gaplib.geometry.inputs import normalize
 from gaplib.training.config import RunConfig
 
 if TYPE_CHECKING:
     from gaplib.towers import TwoTower
 
 FORMAT = 1
+SPLITS = ("test", "dev")
 _DATA_FILES = ("embeddings.safetensors", "model.safetensors")
 
 
@@ -67,6 +70,29 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """The history as a table, one row a measured step."""
         return pd.DataFrame(self.history)
+
+    def pairs(self, split: str = "test") -> tuple[Tensor, Tensor]:
+        """Image and text embeddings of ``split``, "test" or "dev": (n, d) float64 each, with unit rows.
+
+        ``ValueError`` for another split.
+        """
+        check_choice(split, "split", SPLITS)
+        return tuple(
+            normalize(torch.from_numpy(self.embeddings[f"{split}_{side}"]).double()) for side in ("image", "text")
+        )
+
+    def gap(self, split: str = "test") -> float:
+        """Centroid distance of the pairs of ``split``, in [0, 2]."""
+        return self._measured(split)["centroid_distance"]
+
+    def recall(self, split: str = "test") -> float:
+        """Recall at 1 of the pairs of ``split``, mean of both directions, in [0, 1]."""
+        found = self._measured(split)
+        return (found["image_to_text@1"] + found["text_to_image@1"]) / 2
+
+    def _measured(self, split: str) -> dict[str, float]:
+        """The metrics of ``split`` after the last step."""
+        return self.metrics if check_choice(split, "split", SPLITS) == "test" else self.history[-1]
 
     def towers(self) -> TwoTower:
         """New towers with the trained weights, on the CPU, in evaluation mode."""

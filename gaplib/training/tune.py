@@ -21,7 +21,7 @@ from gaplib._atomic import write_text_atomically
 from gaplib.methods import METHODS
 from gaplib.temperature import SCHEDULES
 from gaplib.training import cached_run, tuned
-from gaplib.training.presets import TRAINED, config, gap, recall
+from gaplib.training.presets import TRAINED, config
 
 SEEDS = (0, 1)
 TRIES = 6
@@ -61,8 +61,8 @@ def tune(name: str, device: str = "cpu") -> list[dict[str, Any]]:
             {
                 "method": name,
                 "changes": changes,
-                "recall": float(np.mean([recall(run, "dev") for run in runs])),
-                "gap": float(np.mean([gap(run, "dev") for run in runs])),
+                "recall": float(np.mean([run.recall("dev") for run in runs])),
+                "gap": float(np.mean([run.gap("dev") for run in runs])),
             }
         )
     return sorted(found, key=lambda one: -one["recall"])

@@ -35,7 +35,7 @@ def test_before_is_the_untrained_pair_turned_by_scipy_s_procrustes(start):
     turn, _ = orthogonal_procrustes(second, first)
     test = data.sample("test", None, seed=0)
     x, y = (z.double().numpy() for z in encode(towers, test, second=test.images))
-    got = same.pairs(start)
+    got = start.pairs()
     np.testing.assert_allclose(got[0], x, atol=1e-5)
     np.testing.assert_allclose(got[1], y @ turn, atol=1e-5)
     # the gap that the map removed is there without it
@@ -69,7 +69,7 @@ def test_configurations_differ_in_what_they_are_asked_to():
 
 def test_readings_of_a_run(start):
     row = same.readings(start, probes=True)
-    x, y = (z.numpy() for z in same.pairs(start))
+    x, y = (z.numpy() for z in start.pairs())
     assert row["centroid_distance"] == pytest.approx(np.linalg.norm(x.mean(0) - y.mean(0)), abs=1e-12)
     assert 0 <= row["centroid_distance"] - row["excess_distance"] < 0.05
     assert row["separability_weak"] >= row["separability"]

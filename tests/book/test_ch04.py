@@ -326,9 +326,9 @@ def test_runs_and_their_measures():
     assert (one.tau, one.learn_tau, one.seed, one.steps) == (0.02, False, 3, 2)
     assert ch04_runs.config(5).steps == ch04_runs.STEPS
     (run,) = ch04_runs.train_all([one])
-    x, y = ch04_runs.test_pairs(run)
+    x, y = run.pairs()
     assert ch04_runs.distances([run]) == [pytest.approx(float(geometry.centroid_distance(x, y)), abs=1e-6)]
-    assert 0 <= ch04_runs.recall(run) <= 1
+    assert 0 <= run.recall() <= 1
     floor = ch04_runs.distances([run])[0] - ch04_runs.excess_distance(run)
     assert 0 < floor < 0.2
     assert ch04_runs.change(run) == run.history[-1]["centroid_distance"] - run.history[0]["centroid_distance"]

@@ -59,7 +59,7 @@ def test_a_short_run_is_trained_and_measured():
     runs = chapter.train("hs30", [3, 4, 5, 6], steps=2, batch_size=32)
     assert [run.config.seed for run in runs] == [3, 4]  # a side run
     values = chapter.measure(runs[0])
-    x, y = presets.pairs(runs[0])
+    x, y = runs[0].pairs()
     assert values["gap"] == pytest.approx(float(np.linalg.norm(x.mean(0) - y.mean(0))), abs=1e-9)
     assert values["cosine"] == pytest.approx(float((x * y).sum(1).mean()), abs=1e-9)
     assert values["recall"] == pytest.approx((values["image_recall"] + values["text_recall"]) / 2)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.retrieval import retrieval_hit_rate
 
-from gaplib.evaluation import retrieval
+from gaplib.evaluation.retrieval import mean_recall, retrieval
 
 KS = (1, 2, 3, 10)
 
@@ -124,6 +124,18 @@ def test_directions_swap_with_the_arguments():
     assert float(a["image_to_text@3"]) == float(b["text_to_image@3"])
 
 
+@pytest.mark.parametrize("k", [1, 5])
+def test_mean_recall_is_the_mean_of_hit_rates_counted_by_hand(k):
+    x, y = gaussian(40, 6), gaussian(40, 6, seed=1)
+    groups = np.arange(40) // 2
+    hits = []
+    for scores in (cosines(x, y), cosines(x, y).T):
+        best = np.argsort(-np.asarray(scores), axis=1)[:, :k]
+        hits.append((groups[best] == groups[:, None]).any(axis=1).mean())
+    assert mean_recall(x, y, k, groups) == pytest.approx(np.mean(hits), abs=1e-12)
+    assert mean_recall(x, x) == 1.0
+
+
 def test_groups_as_strings_lists_and_tensors():
     x, y = gaussian(4, 5), gaussian(4, 5, 1)
     expected = retrieval(x, y, (1,), image_groups=[3, 1, 1, 2], text_groups=[1, 2, 3, 3])
@@ -191,7 +203,7 @@ def test_a_large_gallery_is_never_scored_whole():
     script = """
         import json, resource
         import numpy as np, torch
-        from gaplib.evaluation import retrieval
+        from gaplib.evaluation.retrieval import mean_recall, retrieval
         torch.set_num_threads(1)
         rng = np.random.default_rng(0)
         x = rng.standard_normal((4000, 16), dtype=np.float32)

@@ -113,6 +113,21 @@ def test_two_steps_equal_plain_torch(optimizer):
     assert float(got.weights["logit_scale"]) == pytest.approx(log_scale.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("split", ["test", "dev"])
+def test_a_run_gives_its_pairs_and_what_was_measured_on_them(run, split):
+    x, y = run.pairs(split)
+    assert x.dtype == torch.float64
+    np.testing.assert_allclose((x**2).sum(dim=1), 1, atol=1e-12)
+    np.testing.assert_allclose(x.float(), run.embeddings[f"{split}_image"], atol=1e-6)
+    assert run.gap(split) == pytest.approx(float((x.mean(dim=0) - y.mean(dim=0)).norm()), abs=1e-6)
+    answer = torch.from_numpy(run.embeddings[f"{split}_answer"])
+    best = [(s.argmax(dim=1), answer) for s in (x @ y.T, y @ x.T)]
+    assert run.recall(split) == pytest.approx(np.mean([(answer[b] == a).double().mean() for b, a in best]), abs=1e-6)
+    for method in (run.pairs, run.gap, run.recall):
+        with pytest.raises(ValueError, match="split: expected one of test, dev"):
+            method("train")
+
+
 def test_same_configuration_twice_is_identical_and_leaves_the_global_generators_alone(run):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     assert_same_run(quiet(tiny()), run)

@@ -14,12 +14,11 @@ from gaplib import geometry
 from gaplib._validate import check_matrix
 from gaplib.book.chapters import ch01_measures as measures
 from gaplib.data import glyphs, published
-from gaplib.evaluation import retrieval
+from gaplib.evaluation.retrieval import mean_recall, retrieval
 from gaplib.stats import Estimate, over_seeds
 from gaplib.towers import open_clip_towers, tiny_towers
 from gaplib.training import Run, RunConfig, cached_run
 from gaplib.training.history import encode
-from gaplib.training.read_off import pairs
 
 TRAINED = ("clip", "convirt", "videoclip", "clasp")
 LABELS = {"clip": "CLIP", "convirt": "ConVIRT", "videoclip": "VideoCLIP", "clasp": "CLASP"}
@@ -88,7 +87,7 @@ def stand_ins(seed: int = 100, device: str = "cpu") -> dict[str, tuple[Sample, S
     out = {}
     for key in TEMPERATURES:
         run = train_glyphs(key, seed, device)
-        trained = Sample(f"glyphs_{key}", f"Glyphs ({key})", *test_pairs(run), names, True, True, real=False)
+        trained = Sample(f"glyphs_{key}", f"Glyphs ({key})", *run.pairs(), names, True, True, real=False)
         untrained = Sample(f"glyphs_{key}_random", f"Glyphs ({key}) untrained", *untrained_pairs(run.config),
                            names, False, False, real=False)  # fmt: skip
         out[f"glyphs_{key}"] = (trained, untrained)
@@ -130,14 +129,6 @@ def train_glyphs(key: str, seed: int, device: str = "cpu") -> Run:
     return cached_run(glyph_config(key, seed), device=device)
 
 
-def test_pairs(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings of the test characters and of their names, float64 with unit rows."""
-    return pairs(run)
-
-
-test_pairs.__test__ = False  # not one of pytest's, whatever its name
-
-
 def untrained_pairs(config: RunConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """The same test characters and names through the towers as they were before the first step of ``config``."""
     data = glyphs.load(config.image_size)
@@ -145,14 +136,8 @@ def untrained_pairs(config: RunConfig) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(geometry.normalize(z.double()) for z in encode(towers, data.sample("test", None, seed=0)))
 
 
-def recall_at_1(x: Any, y: Any, answer: Any) -> float:
-    """Image to text and text to image recall at 1, averaged; equal answers are hits."""
-    found = retrieval(x, y, ks=(1,), image_groups=answer, text_groups=answer)
-    return float(sum(found.values()) / len(found))
-
-
 def shuffled_recall(x: Any, y: Any, answer: Any, seed: int = 0) -> float:
-    """``recall_at_1`` with the texts dealt to other images: the floor of retrieval."""
+    """``mean_recall`` at 1 with the texts dealt to other images: the floor of retrieval."""
     order = np.random.default_rng(seed).permutation(len(answer))
     found = retrieval(x, y, ks=(1,), image_groups=np.asarray(answer), text_groups=np.asarray(answer)[order])
     return float(sum(found.values()) / len(found))
@@ -170,7 +155,7 @@ def script_labels(run: Run, least: int = 30) -> tuple[np.ndarray, list[str]]:
 
 def glyph_measurements(run: Run) -> dict[str, float]:
     """What claims S2 and C3 ask of one trained run, and its gap, retrieval and temperature; on the test characters."""
-    x, y = test_pairs(run)
+    x, y = run.pairs()
     cosine, spread = measures.random_groups(x, y)
     image, text = measures.lean_ratios(x, y)
     return {
@@ -178,7 +163,7 @@ def glyph_measurements(run: Run) -> dict[str, float]:
         "separability": float(geometry.linear_separability(x, y)),
         "relative_gap": float(geometry.relative_modality_gap(x, y)),
         "true_pair_cosine": float(geometry.true_pair_cosine(x, y)),
-        "recall": recall_at_1(x, y, run.embeddings["test_answer"]),
+        "recall": mean_recall(x, y, groups=run.embeddings["test_answer"]),
         "tau": run.history[-1]["tau"],
         "top5_excess": float(geometry.top_coordinate_share(x, y, measures.TOP))
         - measures.rotation_floor(x.shape[1]).mean,

@@ -16,10 +16,8 @@ import torch
 
 from gaplib import geometry
 from gaplib._validate import check_choice, check_integer
-from gaplib.evaluation import retrieval
 from gaplib.stats import Estimate, over_seeds, permutation_floor
 from gaplib.training import Run, RunConfig, cached_run
-from gaplib.training.read_off import pairs
 
 #: Fahim et al. (2024) train two image encoders at temperature 0.07, CLIP at 0.01, both with batches of 64.
 SAME_TAU, MIXED_TAU, BATCH = 0.07, 0.01, 64
@@ -97,13 +95,13 @@ def readings(run: Run, probes: bool = False) -> dict[str, float]:
     (at 1, mean of both directions), loss (of the batch after the last step); separability_weak (C = 1e4) and
     separability_tuned (standardised features, C chosen on the training part).
     """
-    x, y = pairs(run)
+    x, y = run.pairs()
     distance = float(geometry.centroid_distance(x, y))
     out = {
         "centroid_distance": distance,
         "excess_distance": distance - permutation_floor(geometry.centroid_distance, x, y, repeats=50).mean,
         "separability": run.metrics["linear_separability"],
-        "recall": (run.metrics["image_to_text@1"] + run.metrics["text_to_image@1"]) / 2,
+        "recall": run.recall(),
         "loss": run.history[-1]["loss"],
     }
     if probes:
@@ -139,13 +137,6 @@ def slope_per_doubling(sizes: Sequence[float], distances: Any) -> Estimate:
             f"distances: expected (seeds, {len(logs)}) of at least two different sizes, got shape {distances.shape}"
         )
     return over_seeds(np.polyfit(logs, distances.T, 1)[0])
-
-
-def mean_recall(x: Any, y: Any, k: int = 1, groups: Any = None) -> float:
-    """Recall at k, mean of both directions; equal groups are hits."""
-    return float(
-        np.mean([float(v) for v in retrieval(x, y, ks=(k,), image_groups=groups, text_groups=groups).values()])
-    )
 
 
 def film(seed: int, device: str = "cpu") -> dict[int, Run]:

@@ -11,7 +11,7 @@ import torch
 
 from gaplib import geometry
 from gaplib._validate import check_choice, check_integer, check_number
-from gaplib.book.chapters.ch03_runs import mean_recall
+from gaplib.evaluation.retrieval import mean_recall
 from gaplib.posthoc import fit_shared_space
 
 #: A direction counts as shared whose principal angle has a cosine above 1 less this. The first is Yi et al.'s (2025).

@@ -14,8 +14,6 @@ from gaplib.stats import Estimate, over_seeds, paired_difference, permutation_fl
 from gaplib.towers import tiny_towers
 from gaplib.training import Run, RunConfig, cached_run
 from gaplib.training.history import encode
-from gaplib.training.read_off import pairs
-from gaplib.training.read_off import recall as recall  # part of what the chapter calls
 
 STEPS = 400
 SHARP = {"tau": 0.02, "learn_tau": False}  # logit scale 50: the gap has room to move in either direction
@@ -65,14 +63,6 @@ def first_less_last(samples: Any) -> Estimate:
     return paired_difference(samples[0], samples[-1])
 
 
-def test_pairs(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings of the test characters and of their names, float64 with unit rows."""
-    return pairs(run)
-
-
-test_pairs.__test__ = False  # not one of pytest's, whatever its name
-
-
 def untrained_pairs(one: RunConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """The same test pairs through the towers of ``one`` before the first step."""
     data = glyphs.load(one.image_size)
@@ -83,7 +73,7 @@ def untrained_pairs(one: RunConfig) -> tuple[torch.Tensor, torch.Tensor]:
 
 def excess_distance(run: Run) -> float:
     """Centroid distance on the test characters less its permutation floor."""
-    x, y = test_pairs(run)
+    x, y = run.pairs()
     floor = permutation_floor(geometry.centroid_distance, x, y, repeats=50)
     return float(geometry.centroid_distance(x, y)) - floor.mean
 

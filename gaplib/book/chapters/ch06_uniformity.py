@@ -19,7 +19,7 @@ from gaplib import geometry, losses
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.book.chapters.ch04_flow import flattened, lifted
 from gaplib.book.chapters.ch04_runs import untrained_pairs
-from gaplib.evaluation import retrieval
+from gaplib.evaluation.retrieval import mean_recall
 from gaplib.pairs import PairedEmbeddings
 from gaplib.stats import Estimate, paired_difference
 from gaplib.training import Run, RunConfig, presets
@@ -181,13 +181,11 @@ MEASURES = (
 
 def measure(run: Run) -> dict[str, float]:
     """``MEASURES`` on the test characters; uniformity is the mean of the modalities', recall that of the directions."""
-    x, y = presets.pairs(run)
-    answer = run.embeddings["test_answer"]
-    at_5 = retrieval(x, y, ks=(5,), image_groups=answer, text_groups=answer)
+    x, y = run.pairs()
     own = {
         "uniformity": (run.metrics["uniformity_image"] + run.metrics["uniformity_text"]) / 2,
-        "recall": presets.recall(run),
-        "recall_at_5": float(np.mean([float(value) for value in at_5.values()])),
+        "recall": run.recall(),
+        "recall_at_5": mean_recall(x, y, 5, run.embeddings["test_answer"]),
     }
     return {name: own[name] if name in own else float(run.metrics[name]) for name in MEASURES}
 

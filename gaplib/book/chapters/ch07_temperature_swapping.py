@@ -102,7 +102,7 @@ def measure(run: Run, split: str = "test") -> dict[str, float]:
     paper's Table 2 as we read it, of both modalities pooled (higher: more even; Fang et al. 2024).
     """
     values = run.metrics if check_choice(split, "split", ("test", "dev")) == "test" else run.history[-1]
-    x, y = presets.pairs(run, split)
+    x, y = run.pairs(split)
     return {
         "tau": run.history[-1]["tau"],
         "gap": values["centroid_distance"],
@@ -114,7 +114,7 @@ def measure(run: Run, split: str = "test") -> dict[str, float]:
         # the paper names a recall by what is retrieved
         "image_recall": values["text_to_image@1"],
         "text_recall": values["image_to_text@1"],
-        "recall": presets.recall(run, split),
+        "recall": run.recall(split),
     }
 
 

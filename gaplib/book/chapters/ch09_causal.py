@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from gaplib import geometry, posthoc
 from gaplib.data import glyphs, published
 from gaplib.evaluation.hubness import class_hubs
-from gaplib.evaluation.retrieval import retrieval
+from gaplib.evaluation.retrieval import mean_recall
 from gaplib.evaluation.robustness import robustness
 from gaplib.evaluation.zero_shot import class_embeddings
 from gaplib.glyph_tasks import suite
@@ -90,11 +90,6 @@ def class_bias(run: Run, task: str = "faces", split: str = "test") -> dict[str, 
     return found
 
 
-def recall_at(k: int = KS, groups: np.ndarray | None = None) -> Callable[[Any, Any], float]:
-    """A function of (x, y): recall at ``k``, mean of both directions."""
-    return lambda x, y: float(sum(retrieval(x, y, ks=(k,), image_groups=groups, text_groups=groups).values()) / 2)
-
-
 def noise_sweep(run: Run, sizes: Sequence[float] = NOISE, split: str = "test") -> dict[str, dict[str, float]]:
     """Recall at 5 under noise on the embeddings as they are and treated.
 
@@ -109,7 +104,7 @@ def noise_sweep(run: Run, sizes: Sequence[float] = NOISE, split: str = "test") -
     pairs = {"kept": kept} | {name: [z.numpy() for z in one(*kept)] for name, one in treated.items()}
     out = {}
     for name, (x, y) in pairs.items():
-        found = robustness(x, y, recall_at(KS, t.pairs_answer), sizes=sizes, draws=2)
+        found = robustness(x, y, lambda a, b: mean_recall(a, b, KS, t.pairs_answer), sizes=sizes, draws=2)
         out[name] = {key.replace("score", "recall"): value for key, value in found.items()}
         out[name]["gap"] = float(geometry.centroid_distance(x, y))
     return out
@@ -136,10 +131,10 @@ def centring(x: Any, y: Any, half: np.ndarray, k: int = 1, groups: np.ndarray | 
         fitted, held = torch.from_numpy(column), torch.from_numpy(~column)
         a, b = x[held].numpy(), y[held].numpy()
         ca, cb = (z.numpy() for z in posthoc.fit_mean_centring(x[fitted], y[fitted])(a, b))
-        score = recall_at(k, None if groups is None else groups[~column])
+        answers = None if groups is None else groups[~column]
         distance = float(geometry.centroid_distance(ca, cb))
         floor = permutation_floor(geometry.centroid_distance, ca, cb, repeats=20).mean
-        rows.append([distance - floor, score(a, b), score(ca, cb), distance])
+        rows.append([distance - floor, mean_recall(a, b, k, answers), mean_recall(ca, cb, k, answers), distance])
     excess, before, after, distance = np.mean(rows, axis=0)
     found = {"excess_distance": excess, "recall_before": before, "recall_after": after, "distance": distance}
     return {name: float(value) for name, value in found.items()} | {"recall_change": float(after - before)}
@@ -166,11 +161,11 @@ def published_noise(name: str, k: int = 1, sizes: Sequence[float] = NOISE[1:], d
 
     def recalls(a: np.ndarray, b: np.ndarray, noise: np.ndarray) -> list[float]:
         noisy = [
-            recall_at(k)(a + size * noise[:, draw, 0], b + size * noise[:, draw, 1])
+            mean_recall(a + size * noise[:, draw, 0], b + size * noise[:, draw, 1], k)
             for size in sizes
             for draw in range(draws)
         ]
-        return [recall_at(k)(a, b), float(np.mean(noisy)), float(geometry.centroid_distance(a, b))]
+        return [mean_recall(a, b, k), float(np.mean(noisy)), float(geometry.centroid_distance(a, b))]
 
     def measure(x: np.ndarray, y: np.ndarray, half: np.ndarray, noise: np.ndarray) -> dict[str, float]:
         rows = []
