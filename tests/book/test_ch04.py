@@ -13,15 +13,15 @@ from scipy.stats import binomtest
 from gaplib import geometry, losses
 from gaplib.book.chapters import ch04_flow as chapter
 from gaplib.book.chapters import ch04_runs
-from gaplib.book.chapters.ch01_measures import toy_pairs
 from gaplib.data import glyphs
 from gaplib.pairs import PairedEmbeddings
 from gaplib.theory import dynamics, landscape
+from gaplib.theory.parallel import lifted, parallel_fit, resting_gap, resting_scale, toy_pairs, world
 from gaplib.towers import tiny_towers
 
 
 def matching(*args, **keywords):
-    return dynamics.Matching.from_embeddings(*chapter.world(*args, **keywords))
+    return dynamics.Matching.from_embeddings(*world(*args, **keywords))
 
 
 # --- the landscape ---
@@ -37,27 +37,6 @@ def test_the_valley_s_floor_is_where_the_landscape_says():
         at = heights[700]
         expected = landscape.height_loss(at, scale, True) - landscape.height_loss(heights[row.argmin()], scale, True)
         assert row[700] == pytest.approx(expected, abs=1e-12)
-
-
-def test_one_number_explains_the_published_minima():
-    s_star = chapter.resting_scale(dynamics.Matching.from_embeddings(*landscape.nine_pairs(True)))
-    for scale, height in {50: 0.714, 100: 0.869, 500: 0.975, 1000: 0.988}.items():
-        assert chapter.resting_gap(scale, s_star) / 2 == pytest.approx(height, abs=1e-3)
-    assert chapter.resting_gap(s_star * 0.99, s_star) == 0.0
-    assert chapter.resting_scale(dynamics.Matching.from_embeddings(*landscape.nine_pairs(False))) == math.inf
-    u, _ = chapter.world(9, 3, 0)
-    with pytest.raises(ValueError, match="matching: expected true pairs closer"):
-        chapter.resting_scale(dynamics.Matching.from_embeddings(u, -u))
-    with pytest.raises(ValueError, match="logit_scale"):
-        chapter.resting_gap(0.0, s_star)
-
-
-def test_resting_scale_of_batches_is_that_of_their_mean_loss():
-    batches = [matching(30, 8, seed, noise=0.5, mismatch=0.4) for seed in range(3)]
-    s_star = chapter.resting_scale(batches)
-    grid = np.linspace(0.5 * s_star, 2 * s_star, 4001)
-    loss = [np.mean([one.loss(s) for one in batches]) for s in grid]
-    assert grid[np.argmin(loss)] == pytest.approx(s_star, rel=1e-3)
 
 
 # --- shifting ---
@@ -98,29 +77,6 @@ def test_best_shift_is_the_grid_s(toy):
     assert left == pytest.approx(float(geometry.centroid_distance(*landscape.shifted(*toy, shift))))
 
 
-def test_flattened_embeddings_are_the_toy_s_own():
-    x, y = toy_pairs(2000, 8, gap=0.4)  # without noise u = v, and the gap is exactly the last axis
-    u, v = chapter.flattened(x, y)
-    torch.testing.assert_close(u, v)
-    torch.testing.assert_close(u[:, :-1], x[:, :-1] / math.sqrt(1 - 0.16))
-    assert float(u[:, -1].abs().max()) < 1e-12
-
-
-def test_dealt_heights_are_the_same_heights_elsewhere():
-    x, y = toy_pairs(60, 6, gap=0.4)
-    tilted = torch.zeros(6, dtype=torch.float64)
-    tilted[0] = 0.5
-    x = geometry.normalize(x + tilted)  # heights that differ from pair to pair
-    g = geometry.gap_direction(x, y)
-    u, v = chapter.flattened(x, y)
-    a, b = chapter.heights_dealt(x, y)
-    for before, after, direction in ((x, a, u), (y, b, v)):
-        torch.testing.assert_close(after.norm(dim=1), torch.ones(60, dtype=torch.float64))
-        torch.testing.assert_close((after @ g).sort().values, (before @ g).sort().values)
-        assert not torch.allclose(after @ g, before @ g)
-        torch.testing.assert_close(geometry.normalize(after - torch.outer(after @ g, g)), direction)
-
-
 def test_batch_matchings_carry_the_shift_experiment_s_loss(toy):
     x, y = toy_pairs(100, 6, gap=0.3, noise=1.0)
     u, v = x[:, :-1] / math.sqrt(0.91), y[:, :-1] / math.sqrt(0.91)
@@ -134,15 +90,15 @@ def test_batch_matchings_carry_the_shift_experiment_s_loss(toy):
 
 
 def test_worlds():
-    u, v = chapter.world(50, 6, 3, noise=0.0, mismatch=0.3)
+    u, v = world(50, 6, 3, noise=0.0, mismatch=0.3)
     for z in (u, v):
         np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1)
     same = np.isclose(u, v).all(axis=1)
     assert same.sum() == 35
     np.testing.assert_allclose(v[:15], np.roll(u[:15], 1, axis=0))
-    u, v = chapter.world(4000, 6, 3, noise=math.inf)
+    u, v = world(4000, 6, 3, noise=math.inf)
     assert abs((u * v).sum(axis=1).mean()) < 4 / math.sqrt(6 * 4000)
-    near, far = ((lambda w: (w[0] * w[1]).sum(axis=1).mean())(chapter.world(400, 6, 3, noise=q)) for q in (0.1, 1.0))
+    near, far = ((lambda w: (w[0] * w[1]).sum(axis=1).mean())(world(400, 6, 3, noise=q)) for q in (0.1, 1.0))
     assert near == pytest.approx(1, abs=0.01)
     assert 0.5 < far < 0.9
 
@@ -161,7 +117,7 @@ def test_worlds():
 )
 def test_bad_worlds_name_the_argument(name, arguments):
     with pytest.raises(ValueError, match=name):
-        chapter.world(**{"n": 8, "d": 3, "seed": 0, **arguments})
+        world(**{"n": 8, "d": 3, "seed": 0, **arguments})
 
 
 @settings(max_examples=15, deadline=None)
@@ -220,8 +176,8 @@ def test_drift_is_relative_to_the_quantity_itself():
 
 def test_a_fixed_temperature_rests_where_the_scale_says():
     flow = chapter.mismatch_flow(0.3, 5, dynamics.fixed(), 50.0)
-    s_star = chapter.resting_scale(matching(256, 64, 5, noise=0.5, mismatch=0.3))
-    assert 2 * flow.gamma[-1] == pytest.approx(chapter.resting_gap(50.0, s_star), abs=2e-3)
+    s_star = resting_scale(matching(256, 64, 5, noise=0.5, mismatch=0.3))
+    assert 2 * flow.gamma[-1] == pytest.approx(resting_gap(50.0, s_star), abs=2e-3)
     assert 2 * flow.gamma[0] < 2 * flow.gamma[-1]
 
 
@@ -244,22 +200,13 @@ def test_growth_chance_is_the_frequency(n, d, s):
 
 
 def test_free_velocity_is_a_small_step_s_change():
-    x, y = chapter.lifted(*chapter.world(20, 5, 1, noise=math.inf), 0.4)
+    x, y = lifted(*world(20, 5, 1, noise=math.inf), 0.4)
     step = 1e-6
     a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
     down = torch.autograd.grad(losses.clip_loss(PairedEmbeddings(a, b), 12.0), (a, b))
     moved = [geometry.normalize(z - step * g) for z, g in zip((x, y), down, strict=True)]
     slope = float(geometry.centroid_distance(*moved) - geometry.centroid_distance(x, y)) / step
     assert chapter.free_velocity(x, y, 12.0) == pytest.approx(slope, rel=1e-4)
-
-
-def test_lifted_pairs():
-    u, v = chapter.world(30, 4, 0)
-    x, y = chapter.lifted(u, v, 0.6)
-    torch.testing.assert_close(x.norm(dim=1), torch.ones(30, dtype=torch.float64))
-    torch.testing.assert_close(x @ y.T, 0.64 * torch.as_tensor(u @ v.T) - 0.36)
-    with pytest.raises(ValueError, match="gamma"):
-        chapter.lifted(u, v, 1.5)
 
 
 # --- the sigmoid loss ---
@@ -287,24 +234,11 @@ def test_a_constellation_reaches_zero_with_its_gap(gamma):
 # --- on glyphs ---
 
 
-def test_the_parallel_model_fits_itself():
-    fit = ch04_runs.parallel_fit(*toy_pairs(3000, 24, gap=0.5))
-    assert fit["constant"] == pytest.approx(1)
-    assert fit["gap_share"] == pytest.approx(1)
-    assert fit["tilt"] == pytest.approx(0, abs=1e-12)
-    assert abs(fit["cone"]) < 0.01
-    # Noise separates partners in other directions: |u - v|² adds to the pairs' distance, (1 - gamma²) |u - v|² of it.
-    x, y = toy_pairs(3000, 24, gap=0.5, noise=1.0, cone=1.0)
-    fit = ch04_runs.parallel_fit(x, y)
-    assert fit["gap_share"] == pytest.approx(1 / float(geometry.alignment(x, y)), rel=0.05)
-    assert fit["cone"] > 0.2
-    both = ch04_runs.mean_fit([(x, y), toy_pairs(3000, 24, gap=0.5)])
-    assert both["gap_share"] == pytest.approx((fit["gap_share"] + 1) / 2)
-    # Turned towards images: heights .5 + t against .5 - t.
-    centre = torch.zeros(24, dtype=torch.float64)
-    centre[-1] = 0.3
-    x, y = (geometry.normalize(z + centre) for z in toy_pairs(3000, 24, gap=0.5))
-    assert ch04_runs.parallel_fit(x, y)["tilt"] > 0.3
+def test_the_mean_fit_is_that_of_the_fits():
+    clouds = [toy_pairs(300, 24, gap=0.5, noise=1.0, cone=1.0), toy_pairs(300, 24, gap=0.5)]
+    both = ch04_runs.mean_fit(clouds)
+    for name, value in both.items():
+        assert value == pytest.approx(np.mean([parallel_fit(*one)[name] for one in clouds]))
 
 
 def test_pair_differences_and_slopes():

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from gaplib import geometry
-from gaplib.book.chapters import ch04_flow, ch06_uniformity
-from gaplib.book.chapters.ch04_flow import lifted
+from gaplib.book.chapters import ch06_uniformity
+from gaplib.theory.parallel import lifted, world
 
 
 def worlds(seed=0, n=32, d=16, noise=0.7):
-    u, v = ch04_flow.world(n, d, seed, noise=noise)
+    u, v = world(n, d, seed, noise=noise)
     return torch.from_numpy(u), torch.from_numpy(v)
 
 
@@ -73,9 +73,9 @@ def test_strangers_are_pushed_twice_as_hard_as_alignment_pulls():
 
 def test_resting_gap():
     u, v = worlds(3, noise=3.0)  # hard pairs: a scale of 100 is too sharp for them, and a gap softens it
-    assert ch06_uniformity.resting_gap(u, v, "cross_uniformity") == 2
-    assert ch06_uniformity.resting_gap(u, v, "alignment") == 0
-    gamma = ch06_uniformity.resting_gap(u, v, "contrastive") / 2
+    assert ch06_uniformity.resting_gap_of_terms(u, v, "cross_uniformity") == 2
+    assert ch06_uniformity.resting_gap_of_terms(u, v, "alignment") == 0
+    gamma = ch06_uniformity.resting_gap_of_terms(u, v, "contrastive") / 2
     assert 0 < gamma < 1
     assert ch06_uniformity.pull(u, v, gamma)["contrastive"] == pytest.approx(0, abs=1e-6)
 

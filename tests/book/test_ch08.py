@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gaplib import geometry, losses
 from gaplib.book.chapters import ch08_points, ch08_runs
-from gaplib.book.chapters.ch04_flow import lifted, world
 from gaplib.pairs import PairedEmbeddings
+from gaplib.theory.parallel import flattened, lifted, world
 from gaplib.training import RunConfig, presets, train
 
 
@@ -71,7 +71,7 @@ def test_no_reward_no_gap_and_perfect_pairs_earn_none():
 
 def test_embeddings_without_their_gap_keep_the_rest():
     views = some_views(2)
-    u, v = ch08_points.flattened(*lifted(views["u"], views["u"], 0.6))
+    u, v = flattened(*lifted(views["u"], views["u"], 0.6))
     torch.testing.assert_close(u[:, :-1], views["u"])
     torch.testing.assert_close(v[:, :-1], views["u"])
     table = ch08_points.reward_table([lifted(views["u"], views["v"], 0.5)] * 2, [10, 20], (0, 0.5), batch=16)

@@ -1,4 +1,4 @@
-"""The measurements of chapter 01: what the claims L1, L2, S2, C3 and E1 ask of paired embeddings, and toy pairs.
+"""The measurements of chapter 01: what the claims L1, L2, S2, C3 and E1 ask of paired embeddings.
 
 Embeddings are (n, d) with unit rows, NumPy or torch; row i of ``x`` and of ``y`` is a pair.
 """
@@ -246,29 +246,7 @@ def _pearson(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a @ b) / (a.norm() * b.norm()))
 
 
-# --- a gap with known answers ----------------------------------------------------------------------------------------
-
-
-def toy_pairs(
-    n: int = 400, d: int = 16, *, gap: float = 0.0, cone: float = 0.0, noise: float = 0.0, seed: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pairs of the parallel model, float64 (n, d): x_i = (sqrt(1 - gap²) u_i, gap), y_i = (sqrt(1 - gap²) v_i, -gap).
-
-    u_i and v_i are unit vectors in d - 1 dimensions, the directions of b_i + noise a_i + cone e and b_i + noise a'_i
-    + cone e: b, a, a' Gaussian of expected squared length one, e a fixed unit vector. Without a cone they are uniform
-    on the sphere, without noise u_i = v_i; then the centroid distance is 2 gap and the true pairs' cosine 1 - 2 gap².
-    gap in [0, 1), cone and noise >= 0, d >= 3, n >= 2; ``ValueError`` otherwise.
-    """
-    check_number(gap, "gap", low=0, high=1, high_open=True)
-    check_number(cone, "cone", low=0)
-    check_number(noise, "noise", low=0)
-    n, d = check_integer(n, "n", low=2), check_integer(d, "d", low=3)
-    rng = np.random.default_rng(check_integer(seed, "seed", low=0))
-    shared, *own = torch.from_numpy(rng.standard_normal((3, n, d - 1)) / np.sqrt(d - 1))
-    axis = torch.eye(d - 1, dtype=torch.float64)[0]
-    u, v = (geometry.normalize(shared + noise * one + cone * axis) for one in own)
-    side, width = torch.full((n, 1), gap, dtype=torch.float64), np.sqrt(1 - gap**2)
-    return torch.cat([width * u, side], dim=1), torch.cat([width * v, -side], dim=1)
+# --- the metrics that the toy turns ----------------------------------------------------------------------------------
 
 
 METRICS: Mapping[str, Callable[[Any, Any], Any]] = {

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
 from gaplib import geometry, losses
-from gaplib._validate import check_integer, check_number
+from gaplib._validate import check_number
 from gaplib.pairs import PairedEmbeddings
 from gaplib.theory.dynamics import Flow, InverseTemperature, Matching, exponential, fixed, gradient_flow, softplus
 from gaplib.theory.landscape import batched_loss, nine_pairs, shifted
+from gaplib.theory.parallel import lifted, world
 
 SCALES = (100, 50, 30, 20, 10, 1)  # logit scales of the published shift experiment
 BATCH = 50  # and its batch size
@@ -40,27 +41,6 @@ def valley(logit_scales: Any, heights: Any, swap: bool = True) -> np.ndarray:
     s = np.outer(logit_scales, 1 - np.asarray(heights, dtype=float) ** 2)
     loss = np.vectorize(matching.loss)(s)
     return loss - loss.min(axis=1, keepdims=True)
-
-
-def resting_scale(matching: Matching | Sequence[Matching], high: float = 1e4) -> float:
-    """The effective inverse temperature s* at which the (mean) loss is least; infinite where it falls for ever.
-
-    The loss is convex in s, so there is one. Raises ``ValueError`` where even s = 0 is best (pairs worse than random).
-    """
-    batches = [matching] if isinstance(matching, Matching) else list(matching)
-
-    def slope(s: float) -> float:
-        return float(np.mean([one.slope(s) for one in batches]))
-
-    if slope(0.0) >= 0:
-        raise ValueError("matching: expected true pairs closer than strangers on average, got the contrary")
-    return np.inf if slope(high) < 0 else float(brentq(slope, 0.0, high))
-
-
-def resting_gap(logit_scale: float, s_star: float) -> float:
-    """The gap 2 gamma at which beta (1 - gamma²) = s*, 0 where the temperature is too high to need one."""
-    beta = float(check_number(logit_scale, "logit_scale", low=0, low_open=True))
-    return float(2 * np.sqrt(max(0.0, 1 - s_star / beta)))
 
 
 # --- shifting real embeddings ----------------------------------------------------------------------------------------
@@ -99,23 +79,6 @@ def best_shift(x: Any, y: Any, logit_scale: float, low: float = -1.0, high: floa
     return float(found.x), float(geometry.centroid_distance(*shifted(x, y, float(found.x))))
 
 
-def flattened(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """u and v (n, d): the embeddings without their component along the gap, normalised: the parallel model's."""
-    g = geometry.gap_direction(x, y)
-    return tuple(geometry.normalize(z - torch.outer(z @ g, g)) for z in (x, y))
-
-
-def heights_dealt(x: Any, y: Any, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same u, v and the same heights along the gap, but each modality's heights dealt to other pairs at random."""
-    g = geometry.gap_direction(x, y)
-    generator = torch.Generator().manual_seed(seed)
-    dealt = []
-    for z, direction in zip((x, y), flattened(x, y), strict=True):
-        height = (z @ g)[torch.randperm(len(z), generator=generator), None]
-        dealt.append((1 - height**2).sqrt() * direction + height * g)
-    return tuple(dealt)
-
-
 def batch_matchings(u: torch.Tensor, v: torch.Tensor, size: int = BATCH, seed: int = 0) -> list[Matching]:
     """Matchings of disjoint random batches: the loss of the shift experiment as a function of s."""
     order = torch.randperm(len(u), generator=torch.Generator().manual_seed(seed))
@@ -124,22 +87,6 @@ def batch_matchings(u: torch.Tensor, v: torch.Tensor, size: int = BATCH, seed: i
 
 
 # --- the flow --------------------------------------------------------------------------------------------------------
-
-
-def world(n: int, d: int, seed: int, noise: float = 0.0, mismatch: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """u and v (n, d): uniform on the sphere, v = u moved by ``noise`` times a Gaussian of length about one; a share
-    ``mismatch`` of the v goes round a circle. ``noise`` infinite: v independent of u."""
-    n, d = check_integer(n, "n", low=2), check_integer(d, "d", low=1)
-    noise = float("inf") if noise == float("inf") else float(check_number(noise, "noise", low=0))
-    mismatch = float(check_number(mismatch, "mismatch", low=0, high=1))
-    rng = np.random.default_rng(check_integer(seed, "seed", low=0))
-    u, other = rng.standard_normal((2, n, d))
-    u = u / np.linalg.norm(u, axis=1, keepdims=True)
-    v = other if np.isinf(noise) else u + noise * other / np.sqrt(d)
-    v = v / np.linalg.norm(v, axis=1, keepdims=True)
-    moved = round(mismatch * n)
-    v[:moved] = np.roll(v[:moved], 1, axis=0)
-    return u, v
 
 
 def laws() -> dict[str, InverseTemperature]:
@@ -221,15 +168,6 @@ def free_velocity(x: torch.Tensor, y: torch.Tensor, logit_scale: float) -> float
         tangent = down - (down * z).sum(dim=1, keepdim=True) * z
         rate -= float((tangent * up).sum().detach())
     return rate
-
-
-def lifted(u: Any, v: Any, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """x and y (n, d + 1) of the parallel model, float64 unit rows."""
-    gamma = float(check_number(gamma, "gamma", low=-1, high=1))
-    u, v = (torch.as_tensor(z, dtype=torch.float64) for z in (u, v))
-    height = torch.full((len(u), 1), gamma, dtype=torch.float64)
-    width = (1 - gamma**2) ** 0.5
-    return torch.cat([width * u, height], dim=1), torch.cat([width * v, -height], dim=1)
 
 
 # --- the sigmoid loss at zero ----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 from gaplib import geometry
 from gaplib.data import glyphs
 from gaplib.stats import Estimate, over_seeds, paired_difference, permutation_floor
+from gaplib.theory.parallel import parallel_fit
 from gaplib.towers import tiny_towers
 from gaplib.training import Run, RunConfig, cached_run
 from gaplib.training.history import encode
@@ -93,27 +94,6 @@ def change(run: Run) -> float:
 
 
 # --- how parallel are real modalities? -------------------------------------------------------------------------------
-
-
-def parallel_fit(x: Any, y: Any) -> dict[str, float]:
-    """How well paired embeddings fit the parallel model, x_i = (sqrt(1 - gamma²) u_i, gamma), y_i with -gamma.
-
-    constant     share of the squared heights along the gap that one common height +-gamma explains; 1 in the model
-    gap_share    squared gap over the mean squared distance of the true pairs: how much of what separates partners is
-                 the one constant vector; 1 in the model with u_i = v_i
-    tilt         |gamma_x - gamma_y| / (gamma_x + gamma_y), the modalities' mean heights; 0 in the model
-    cone         mean cosine of u and of v, averaged; 0 where they are uniform on the sphere, as Theorem 3.3 assumes
-    """
-    g = geometry.gap_direction(x, y)
-    heights = torch.stack([x @ g, -(y @ g)])
-    gamma_x, gamma_y = (float(h.mean()) for h in heights)
-    u, v = (geometry.normalize(z - torch.outer(z @ g, g)) for z in (x, y))
-    return {
-        "constant": float(heights.mean() ** 2 / heights.square().mean()),
-        "gap_share": float(geometry.centroid_distance(x, y) ** 2 / geometry.alignment(x, y)),
-        "tilt": abs(gamma_x - gamma_y) / abs(gamma_x + gamma_y),
-        "cone": float(geometry.mean_cosine(u) + geometry.mean_cosine(v)) / 2,
-    }
 
 
 def mean_fit(pairs: Sequence[tuple[Any, Any]]) -> dict[str, float]:

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from gaplib import geometry, losses
 from gaplib._validate import check_choice, check_integer, check_number
-from gaplib.book.chapters.ch04_flow import flattened, lifted
 from gaplib.book.chapters.ch04_runs import untrained_pairs
 from gaplib.evaluation.retrieval import mean_recall
 from gaplib.pairs import PairedEmbeddings
 from gaplib.stats import Estimate, paired_difference
+from gaplib.theory.parallel import flattened, lifted
 from gaplib.training import Run, RunConfig, presets
 from gaplib.training.tuned import TUNED
 
@@ -121,7 +121,7 @@ def pulls(u: Any, v: Any, gammas: Sequence[float], tau: float = TAU) -> dict[str
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def resting_gap(u: Any, v: Any, name: str, tau: float = TAU) -> float:
+def resting_gap_of_terms(u: Any, v: Any, name: str, tau: float = TAU) -> float:
     """The widest gap at which the slope ``name`` of :func:`pull` turns from pushing to pulling, u and v held still.
 
     0 where it pulls at any gap, 2 where it pushes up to the widest.

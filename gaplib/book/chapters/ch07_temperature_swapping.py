@@ -17,13 +17,13 @@ from torch import Tensor
 
 from gaplib import geometry
 from gaplib._validate import check_choice, check_integer, check_number, check_pair, check_unit_rows
-from gaplib.book.chapters import ch04_flow
 from gaplib.losses import clip_loss
 from gaplib.methods import method
 from gaplib.pairs import PairedEmbeddings
 from gaplib.stats import Estimate, holm, over_seeds, p_above, p_below, paired_difference
 from gaplib.swapping import Swapping
 from gaplib.temperature import policy
+from gaplib.theory import parallel
 from gaplib.training import Run, presets
 
 TAUS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.4)
@@ -258,7 +258,7 @@ def lifted(u: Tensor, v: Tensor, height: float, seed: int = 0) -> tuple[Tensor, 
     check_pair(u, v)
     size, generator = u.shape[1] + 1, torch.Generator().manual_seed(seed)
     turn, _ = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
-    return tuple((z @ turn).to(u.dtype) for z in ch04_flow.lifted(u, v, height))
+    return tuple((z @ turn).to(u.dtype) for z in parallel.lifted(u, v, height))
 
 
 def height_curve(

@@ -17,9 +17,9 @@ from scipy.optimize import brentq
 
 from gaplib import geometry, losses
 from gaplib._validate import check_integer, check_number
-from gaplib.book.chapters.ch04_flow import lifted
 from gaplib.pairs import PairedEmbeddings
 from gaplib.theory.dynamics import Matching
+from gaplib.theory.parallel import flattened, lifted
 
 # --- descents --------------------------------------------------------------------------------------------------------
 
@@ -171,12 +171,6 @@ def rewarded_gap(u: Any, v: Any, logit_scale: float, weight: float) -> float:
     if slope(0.0) >= 0:
         raise ValueError("u, v: expected true pairs closer than strangers on average, got the contrary")
     return float(2 * np.sqrt(1 - brentq(slope, 0.0, 1.0)))
-
-
-def flattened(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """u and v of embeddings (n, d): without their gap's direction, unit rows."""
-    g = geometry.gap_direction(x, y)
-    return tuple(geometry.normalize(z - torch.outer(z @ g, g)) for z in (x, y))
 
 
 def reward_table(

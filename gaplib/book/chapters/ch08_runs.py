@@ -2,7 +2,7 @@
 
 Deep feature separation, the Brownian bridge and geometric consistency (Jiang et al. 2023, Sec. 4) against plain CLIP,
 against the four-way contrastive loss that all three build on, and against CyCLIP. What can be seen on a handful of
-points, without training, is in ``latent_points``.
+points, without training, is in ``ch08_points``.
 """
 
 from __future__ import annotations
