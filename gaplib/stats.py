@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ __all__ = [
     "paired_difference",
     "permutation_floor",
     "proportion",
+    "relative_cut",
     "subsample",
 ]
 
@@ -155,6 +156,22 @@ def paired_difference(a: Sequence[Any], b: Sequence[Any], level: float = 0.95) -
         raise ValueError(f"b: expected as many values as a ({len(a)} seeds), got {len(b)}")
     e = over_seeds(a - b, level)
     return Estimate(e.value, e.low, e.high, e.n, "paired t over seeds", e.se, e.df, e.samples)
+
+
+def relative_cut(baseline: Sequence[Any], other: Sequence[Any], level: float = 0.95) -> Estimate:
+    """Mean of ``(baseline - other) / baseline`` seed by seed with Student's t interval; 1 where ``other`` is 0.
+
+    baseline, other: values of the same seeds in one order, those of ``baseline`` above 0. ``ValueError`` otherwise.
+
+    >>> relative_cut([1.0, 2.0, 4.0], [0.5, 0.5, 3.0]).value
+    0.5
+    """
+    base, new = _numbers(baseline, "baseline", 2), _numbers(other, "other", 2)
+    if len(base) != len(new):
+        raise ValueError(f"other: expected as many values as baseline ({len(base)} seeds), got {len(new)}")
+    if not (base > 0).all():
+        raise ValueError(f"baseline: expected values above 0, got {base.min()}")
+    return replace(over_seeds((base - new) / base, level), method="paired t over seeds")
 
 
 def proportion(successes: int, trials: int, level: float = 0.95) -> Estimate:

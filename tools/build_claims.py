@@ -33,7 +33,7 @@ from tools.confirm import check_seeds, digest, quantities
 TOLERANCE = 1e-6
 
 
-def meet(a: Estimate, b: Estimate) -> bool:
+def intervals_overlap(a: Estimate, b: Estimate) -> bool:
     """Whether the intervals of two estimates of one quantity overlap, up to ``TOLERANCE``."""
     slack = TOLERANCE * max(1.0, abs(a.value), abs(b.value))
     return max(a.low, b.low) <= min(a.high, b.high) + slack
@@ -112,7 +112,7 @@ def live_problems(live: ResultsFile, confirmed: ResultsFile, claims: Sequence[Cl
             continue
         if new is None:
             problems.append(f"{live.path}: no result {name}, which the confirming run recorded and a rule names")
-        elif not meet(old, new) and not by_chance(new, old, comparisons):
+        elif not intervals_overlap(old, new) and not by_chance(new, old, comparisons):
             problems.append(f"{name}: this build reads {new}, the confirming run {old}: the intervals do not meet")
     return problems
 

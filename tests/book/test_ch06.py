@@ -113,7 +113,6 @@ def test_descent_lowers_the_loss_and_leaves_its_start_alone():
         (lambda: ch06_uniformity.pull(*worlds(), 0.5, tau=0), "tau"),
         (lambda: ch06_uniformity.circle(1), "n:"),
         (lambda: ch06_uniformity.trunk("cua", 0), "name"),
-        (lambda: ch06_uniformity.cut([0.0, 1.0], [0.5, 0.5]), "without"),
     ],
 )
 def test_bad_input_is_refused(call, message):
@@ -129,12 +128,6 @@ def test_configurations():
     assert (tuned.steps, tuned.tau, tuned.lr) == (ch06_uniformity.FINE_TUNING, 0.01, base.lr)
     assert {ch06_uniformity.trunk(name, 1).architecture for name in ch06_uniformity.SHARED} == {"transformer"}
     assert len({(ch06_uniformity.trunk(n, 1).tau, ch06_uniformity.trunk(n, 1).lr) for n in ch06_uniformity.SHARED}) == 1
-
-
-def test_cut_is_relative_seed_by_seed():
-    cut = ch06_uniformity.cut([1.0, 2.0, 4.0], [0.5, 0.5, 3.0])
-    assert cut.samples == pytest.approx((0.5, 0.75, 0.25))
-    assert cut.value == pytest.approx(0.5)
 
 
 def test_heights_are_those_of_the_parallel_model():

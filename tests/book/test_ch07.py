@@ -81,13 +81,7 @@ def test_planned_temperatures():
         chapter.planned("clip")
 
 
-def test_relative_cut_and_reading_off_a_curve():
-    cut = chapter.relative_cut([0.2, 0.4], [0.1, 0.1])
-    assert cut.samples == pytest.approx((0.5, 0.75))
-    with pytest.raises(ValueError, match="baseline"):
-        chapter.relative_cut([0.0, 0.4], [0.1, 0.1])
-    with pytest.raises(ValueError, match="other"):
-        chapter.relative_cut([0.2, 0.4], [0.1])
+def test_reading_off_a_curve():
     assert chapter.at_temperature(0.02, (0.04, 0.01), (3.0, 1.0)) == pytest.approx(2.0)
     with pytest.raises(ValueError, match="tau"):
         chapter.at_temperature(0.05, (0.04, 0.01), (3.0, 1.0))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaplib import geometry, losses
+from gaplib.book import measured
 from gaplib.book.chapters import ch08_points, ch08_runs
 from gaplib.pairs import PairedEmbeddings
 from gaplib.theory.parallel import flattened, lifted, world
@@ -153,6 +154,6 @@ def test_every_column_has_a_label_and_a_run():
 
 def test_gains_are_paired_by_seed():
     a, b = [{"probe.mean": 0.5}, {"probe.mean": 0.9}], [{"probe.mean": 0.4}, {"probe.mean": 0.8}]
-    found = ch08_runs.gain(a, b, "probe.mean")
+    found = measured.gain(a, b, "probe.mean")
     assert found.value == pytest.approx(0.1)
     assert found.high - found.low < 1e-9

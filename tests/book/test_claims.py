@@ -545,8 +545,8 @@ def test_three_seeds_that_lie_together_are_no_contradiction_and_a_shift_is():
     refused = apart = 0
     for _ in range(200):
         old, new = over_seeds(rng.normal(size=10)), over_seeds(rng.normal(size=3))
-        apart += not build_claims.meet(old, new)
-        refused += not build_claims.meet(old, new) and not build_claims.by_chance(new, old, 300)
+        apart += not build_claims.intervals_overlap(old, new)
+        refused += not build_claims.intervals_overlap(old, new) and not build_claims.by_chance(new, old, 300)
     assert apart > 0
     assert refused == 0
     old, together = over_seeds(rng.normal(size=10)), over_seeds([9.0, 9.01, 9.02])

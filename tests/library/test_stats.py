@@ -25,6 +25,7 @@ from gaplib.stats import (
     paired_difference,
     permutation_floor,
     proportion,
+    relative_cut,
     subsample,
 )
 
@@ -72,6 +73,17 @@ def test_paired_difference_is_scipys_paired_test():
     interval = reference.confidence_interval(0.95)
     assert (e.low, e.high) == pytest.approx((interval.low, interval.high))
     assert 2 * min(p_above(e, 0), p_below(e, 0)) == pytest.approx(reference.pvalue)
+
+
+def test_relative_cut_is_the_mean_of_each_seeds_own():
+    cut = relative_cut([1.0, 2.0, 4.0], [0.5, 0.5, 3.0])
+    assert cut.samples == pytest.approx((0.5, 0.75, 0.25))
+    interval = scipy_stats.t.interval(0.95, 2, 0.5, 0.25 / math.sqrt(3))
+    assert (cut.low, cut.high) == pytest.approx(interval)
+    assert relative_cut([1.0, 2.0], [0.0, 0.0]).value == 1.0
+    for arguments, word in ((([0.0, 0.4], [0.1, 0.1]), "baseline"), (([0.2, 0.4], [0.1, 0.2, 0.3]), "other")):
+        with pytest.raises(ValueError, match=f"{word}: expected"):
+            relative_cut(*arguments)
 
 
 def test_one_sided_p_values_are_scipys():

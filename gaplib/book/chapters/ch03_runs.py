@@ -123,11 +123,6 @@ def late_fall(run: Run) -> float:
     return start - run.history[-1]["loss"]
 
 
-def column(rows: Sequence[Mapping[str, float]], name: str) -> list[float]:
-    """One quantity of all seeds."""
-    return [row[name] for row in rows]
-
-
 def slope_per_doubling(sizes: Sequence[float], distances: Any) -> Estimate:
     """Least-squares slope of the distance over log2 of the size, one a seed; ``distances`` (seeds, sizes)."""
     distances = np.asarray(distances, dtype=np.float64)

@@ -20,7 +20,6 @@ from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.book.chapters.ch04_runs import untrained_pairs
 from gaplib.evaluation.retrieval import mean_recall
 from gaplib.pairs import PairedEmbeddings
-from gaplib.stats import Estimate, paired_difference
 from gaplib.theory.parallel import flattened, lifted
 from gaplib.training import Run, RunConfig, presets
 from gaplib.training.tuned import TUNED
@@ -188,16 +187,3 @@ def measure(run: Run) -> dict[str, float]:
         "recall_at_5": mean_recall(x, y, 5, run.embeddings["test_answer"]),
     }
     return {name: own[name] if name in own else float(run.metrics[name]) for name in MEASURES}
-
-
-def column(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
-    """One measure of all seeds."""
-    return np.array([row[name] for row in rows])
-
-
-def cut(without: Any, with_it: Any) -> Estimate:
-    """Relative cut of the gap, 1 - with / without seed by seed, and its interval over the seeds."""
-    without, with_it = (np.asarray(one, dtype=float) for one in (without, with_it))
-    if not (without > 0).all():
-        raise ValueError(f"without: expected gaps above 0, got {without.min()}")
-    return paired_difference(np.ones_like(without), with_it / without)

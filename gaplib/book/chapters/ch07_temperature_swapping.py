@@ -20,7 +20,7 @@ from gaplib._validate import check_choice, check_integer, check_number, check_pa
 from gaplib.losses import clip_loss
 from gaplib.methods import method
 from gaplib.pairs import PairedEmbeddings
-from gaplib.stats import Estimate, holm, over_seeds, p_above, p_below, paired_difference
+from gaplib.stats import Estimate, holm, over_seeds, p_above, p_below, paired_difference, relative_cut
 from gaplib.swapping import Swapping
 from gaplib.temperature import policy
 from gaplib.theory import parallel
@@ -37,7 +37,7 @@ SIDE_SEEDS = 2
 
 
 @dataclass(frozen=True)
-class Setting:
+class Variant:
     """A trained setting: what the page calls it, its row of the table of methods and changes, and its family."""
 
     words: str
@@ -47,12 +47,12 @@ class Setting:
     side: bool = False
 
 
-def _swap(name: str, words: str, sharp: bool = False, side: bool = False, **swapping: Any) -> Setting:
+def _swap(name: str, words: str, sharp: bool = False, side: bool = False, **swapping: Any) -> Variant:
     kind = method(name).swapping.kind
     # changes of the run that all chapters share: it already swaps the paper's number of steps
     own = {**presets.AS_PUBLISHED.get(name, {}).get("swapping", {}), **swapping}
     changes = ({"swapping": own} if own else {}) | (SHARP if sharp else {})
-    return Setting(f"{kind} swap, {words}", name, "sharp" if sharp else kind, changes, side)
+    return Variant(f"{kind} swap, {words}", name, "sharp" if sharp else kind, changes, side)
 
 
 def key_of(tau: float) -> str:
@@ -60,13 +60,13 @@ def key_of(tau: float) -> str:
     return f"tau{check_choice(tau, 'tau', TAUS):g}".replace(".", "")
 
 
-SETTINGS: dict[str, Setting] = {
-    "clip": Setting("learned", "clip", "learned"),
-    **{f"s{i}": Setting(f"schedule S{i}", f"ts-s{i}", "schedule", side=i in (1, 2)) for i in range(4)},
-    "softplus": Setting("softplus", "tr-softplus", "learned"),
-    "exp": Setting("exp(nu/2)", "tr-exp", "learned"),
-    "slrt": Setting("rate x 0.1", "slrt", "learned"),
-    **{key_of(tau): Setting(f"fixed {tau:g}", "flt", "fixed", {} if tau == 0.04 else {"tau": tau}) for tau in TAUS},
+SETTINGS: dict[str, Variant] = {
+    "clip": Variant("learned", "clip", "learned"),
+    **{f"s{i}": Variant(f"schedule S{i}", f"ts-s{i}", "schedule", side=i in (1, 2)) for i in range(4)},
+    "softplus": Variant("softplus", "tr-softplus", "learned"),
+    "exp": Variant("exp(nu/2)", "tr-exp", "learned"),
+    "slrt": Variant("rate x 0.1", "slrt", "learned"),
+    **{key_of(tau): Variant(f"fixed {tau:g}", "flt", "fixed", {} if tau == 0.04 else {"tau": tau}) for tau in TAUS},
     "hs12": _swap("hs", "12 steps"),
     "hs30": _swap("hs", "90 steps", side=True, p=0.3),
     "hs100": _swap("hs", "every step", p=1.0),
@@ -118,16 +118,6 @@ def measure(run: Run, split: str = "test") -> dict[str, float]:
     }
 
 
-def relative_cut(baseline: Sequence[float], other: Sequence[float]) -> Estimate:
-    """(baseline - other) / baseline seed by seed, with its interval; both of the same seeds in one order, all > 0."""
-    base, new = np.asarray(baseline, dtype=float), np.asarray(other, dtype=float)
-    if base.shape != new.shape or base.ndim != 1:
-        raise ValueError(f"other: expected as many values as baseline ({base.shape}), got {new.shape}")
-    if not (base > 0).all():
-        raise ValueError(f"baseline: expected distances above zero, got {base.min()}")
-    return over_seeds((base - new) / base)
-
-
 def at_temperature(tau: float, taus: Sequence[float], values: Sequence[float]) -> float:
     """What a fixed temperature would give at ``tau``: linear interpolation in log tau, inside the range of ``taus``."""
     check_number(tau, "tau", low=min(taus), high=max(taus))
@@ -171,7 +161,7 @@ class Measured:
         return float(self.samples(key, name).mean())
 
     def cut(self, key: str, baseline: str = "clip") -> Estimate:
-        """:func:`relative_cut` of the distance against ``baseline``, over the seeds that both have."""
+        """``stats.relative_cut`` of the distance against ``baseline``, over the seeds that both have."""
         gaps = [self.samples(one, "gap") for one in (baseline, key)]
         seeds = min(map(len, gaps))
         return relative_cut(*(one[:seeds] for one in gaps))

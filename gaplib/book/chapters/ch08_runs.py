@@ -23,7 +23,6 @@ from gaplib.data.views import second_views, view_vocabulary
 from gaplib.glyph_tasks import suite
 from gaplib.methods import Objective, method
 from gaplib.pairs import PairedEmbeddings
-from gaplib.stats import Estimate, over_seeds, paired_difference
 from gaplib.towers import TwoTower, tiny_towers
 from gaplib.training import Run, presets
 from gaplib.training.tuned import TRIES
@@ -90,21 +89,6 @@ def train(seeds: Sequence[int], device: str = "cpu") -> dict[str, list[Run]]:
 def scores(towers: Any, split: str = "test") -> dict[str, float]:
     """Gap, uniformity, retrieval, zero-shot and probes of a run or of towers, by the names of the suite."""
     return suite.evaluate(towers, split=split, only=GROUPS)
-
-
-def values(found: Sequence[Mapping[str, float]], name: str) -> list[float]:
-    """One quantity of all seeds."""
-    return [one[name] for one in found]
-
-
-def estimate(found: Sequence[Mapping[str, float]], name: str) -> Estimate:
-    """Mean and interval of one quantity over seeds."""
-    return over_seeds(values(found, name))
-
-
-def gain(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]], name: str) -> Estimate:
-    """``a`` less ``b`` of one quantity, paired by seed."""
-    return paired_difference(values(a, name), values(b, name))
 
 
 def tries(name: str) -> list[dict[str, Any]]:

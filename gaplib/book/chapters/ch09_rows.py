@@ -37,7 +37,7 @@ STRENGTHS = (0.3, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
-class Setting:
+class Variant:
     """A row beside the main ones: the method, what is changed of it, and the treatment after training."""
 
     method: str
@@ -50,23 +50,23 @@ def _at(tau: float, **changes: Any) -> dict[str, Any]:
 
 
 #: plain CLIP at a fixed temperature; "flt" is that too, and chapter 07 has trained it already
-FIXED: dict[str, Setting] = {
-    "clip 0.01": Setting("clip", _at(0.01)),
-    SHARP: Setting("flt", {"tau": 0.02}),
-    EQUAL: Setting("clip", _at(0.03)),
-    "clip 0.1": Setting("clip", _at(0.1)),
-    "clip 0.4": Setting("flt", {"tau": 0.4}),
+FIXED: dict[str, Variant] = {
+    "clip 0.01": Variant("clip", _at(0.01)),
+    SHARP: Variant("flt", {"tau": 0.02}),
+    EQUAL: Variant("clip", _at(0.03)),
+    "clip 0.1": Variant("clip", _at(0.1)),
+    "clip 0.4": Variant("flt", {"tau": 0.4}),
 }
 #: sharp towers, treated
-TREATED = {f"{SHARP} + {name}": Setting("flt", {"tau": 0.02}, name) for name in TREATMENTS}
+TREATED = {f"{SHARP} + {name}": Variant("flt", {"tau": 0.02}, name) for name in TREATMENTS}
 #: all at the temperature of ``EQUAL``: the two methods of chapter 06, then one term alone at three strengths
-AT_EQUAL: dict[str, Setting] = {
-    "cua 0.03": Setting("cua", _at(0.03)),
-    "cuaxu 0.03": Setting("cuaxu", _at(0.03)),
-    **{f"uniformity {w:g}": Setting("cua", _at(0.03, weights={"uniformity": w, "alignment": 0.0})) for w in STRENGTHS},
-    **{f"alignment {w:g}": Setting("clip-align", _at(0.03, weights={"alignment": w})) for w in STRENGTHS},
+AT_EQUAL: dict[str, Variant] = {
+    "cua 0.03": Variant("cua", _at(0.03)),
+    "cuaxu 0.03": Variant("cuaxu", _at(0.03)),
+    **{f"uniformity {w:g}": Variant("cua", _at(0.03, weights={"uniformity": w, "alignment": 0.0})) for w in STRENGTHS},
+    **{f"alignment {w:g}": Variant("clip-align", _at(0.03, weights={"alignment": w})) for w in STRENGTHS},
 }
-SETTINGS: dict[str, Setting] = FIXED | TREATED | AT_EQUAL
+SETTINGS: dict[str, Variant] = FIXED | TREATED | AT_EQUAL
 
 
 def cores() -> int:
@@ -81,7 +81,7 @@ def main_rows(seeds: Sequence[int], out: Path | None = None, jobs: int | None = 
 
 
 def setting_rows(
-    seeds: Sequence[int], out: Path | None = None, jobs: int | None = None, settings: Mapping[str, Setting] = SETTINGS
+    seeds: Sequence[int], out: Path | None = None, jobs: int | None = None, settings: Mapping[str, Variant] = SETTINGS
 ) -> pd.DataFrame:
     """Rows of the ``settings``, each of its own configuration, made together; ``method`` is the setting's name.
 
@@ -118,7 +118,7 @@ def _identity(spec: Spec) -> tuple[str, str, int]:
     return spec.run_key, spec.treatment, spec.seed
 
 
-def _plan(one: Setting) -> tuple[Plan, str]:
+def _plan(one: Variant) -> tuple[Plan, str]:
     """The comparison that a setting is, and the name of its row there."""
     name = f"{one.method}+{one.treatment}" if one.treatment else one.method
     return Plan("paper", dict(one.changes), evaluate), name
