@@ -27,6 +27,7 @@ from statsmodels.stats.proportion import proportion_confint
 from gaplib._validate import check_integer, check_labels, check_number
 
 __all__ = [
+    "FIRST_SEED",
     "Estimate",
     "Floor",
     "exact",
@@ -42,6 +43,9 @@ __all__ = [
     "relative_cut",
     "subsample",
 ]
+
+#: Seeds below it are for tuning. Quick runs repeat the first of the confirming seeds, so the two must agree.
+FIRST_SEED = 100
 
 EXACT = "exact"
 PROPORTION = "proportion"

@@ -20,8 +20,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gaplib.book.results import FIRST_SEED, ResultsFile, load, write_json
+from gaplib.book.results import ResultsFile, load, write_json
 from gaplib.claims import CLAIMS, Claim
+from gaplib.stats import FIRST_SEED
 from tools.execute import result_hash
 
 CODE = ("gaplib", "notebooks", "requirements.txt")

@@ -15,12 +15,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +26,18 @@ import pandas as pd
 import gaplib
 from gaplib._atomic import write_text_atomically
 from gaplib._validate import check_choice, check_integer, check_number
+from gaplib._versions import versions
 from gaplib.claims import CLAIMS, chapter_claims
 from gaplib.claims.rules import check_result_name
-from gaplib.stats import Estimate, Floor, exact
+from gaplib.stats import FIRST_SEED, Estimate, Floor, exact
 
 __all__ = ["PROFILES", "Recorder", "ResultsFile", "confirm_dir", "load", "results_dir", "write_json"]
 
 # quick: CI and a reader's laptop; confirm: the seeds that decide the verdicts; full: a GPU.
 PROFILES = ("quick", "confirm", "full")
-# Seeds below 100 are for tuning. Quick runs repeat the first of the confirming seeds, so the two must agree.
-FIRST_SEED = 100
 
 _GLUE = "application/papermill.record/"
 _RESERVED = ("low", "high", "ci", "floor")  # last parts of glue keys
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "torchvision", "open_clip_torch", "lightning-fabric")
 
 
 def results_dir() -> Path:
@@ -53,15 +48,6 @@ def results_dir() -> Path:
 def confirm_dir() -> Path:
     """Where the committed confirming results lie: the environment's GAPLIB_CONFIRM, else ``results/confirm``."""
     return Path(os.environ.get("GAPLIB_CONFIRM") or "results/confirm")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, gaplib and the libraries that a result may depend on."""
-    found = {"python": platform.python_version(), "gaplib": gaplib.__version__}
-    for package in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
 
 
 def write_json(path: str | os.PathLike, content: Any) -> Path:

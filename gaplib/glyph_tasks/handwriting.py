@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from gaplib.data import glyphs
 from gaplib.data.emnist import Emnist
 from gaplib.evaluation.zero_shot import zero_shot
+from gaplib.towers.encode import Inputs, encode
 
 
-@torch.no_grad()
 def emnist_zero_shot(towers: Any, data: Emnist, treatment: Any = None) -> dict[str, float]:
     """Accuracy of naming EMNIST's characters, chance 1 / number of classes.
 
@@ -31,15 +30,8 @@ def emnist_zero_shot(towers: Any, data: Emnist, treatment: Any = None) -> dict[s
     classes = sorted(data.names)
     names = [name for one in classes for name in data.names[one]]
     ends = np.cumsum([len(data.names[one]) for one in classes])[:-1]
-    training = towers.training
-    towers.eval()
-    try:
-        parts = [towers.encode_image(part, normalize=True).float() for part in data.images.split(1024)]
-        text = towers.encode_text(alphabet.encode(names), normalize=True).double().numpy()
-    finally:
-        towers.train(training)
-    image = torch.cat(parts).double()
-    image, text = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (image.numpy(), text))
+    found = (z.double().numpy() for z in encode(towers, Inputs(data.images, alphabet.encode(names))))
+    image, text = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in found)
     if treatment is not None:
         image, text = treatment.image(image).numpy(), treatment.text(text).numpy()
     return zero_shot(image, data.label, np.split(text, ends), (1, 5), np.array(classes))

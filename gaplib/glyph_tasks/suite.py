@@ -32,10 +32,11 @@ from gaplib.evaluation.zero_shot import zero_shot
 from gaplib.geometry.distribution_gap import centred, distribution_gap
 from gaplib.glyph_tasks import tasks as glyph_tasks
 from gaplib.glyph_tasks.metric_table import METRICS, PROBE_MEAN, ZERO_SHOT_MEAN
+from gaplib.towers.encode import Inputs
+from gaplib.towers.encode import encode as encode_inputs
 
 __all__ = ["GROUPS", "METRICS", "Encoded", "classification", "encode", "encoded", "evaluate", "score"]
 
-_CHUNK = 1024
 _COLLAPSED = 1e-7  # rows this near to their mean are equal in single precision
 FAMILIES = ("case", "diacritic", "script")
 
@@ -72,7 +73,6 @@ def evaluate(
     return score(encode(towers, treatment, split), seed, only)
 
 
-@torch.no_grad()
 def encode(towers: Any, treatment: Any = None, split: str = "test") -> Encoded:
     """Encode every image and every text of the tasks once; arguments as for :func:`evaluate`."""
     if hasattr(towers, "config") and hasattr(towers, "towers"):
@@ -83,21 +83,9 @@ def encode(towers: Any, treatment: Any = None, split: str = "test") -> Encoded:
         if not hasattr(towers, name):
             raise ValueError(f"towers: expected a run or two towers, got {type(towers).__name__} without {name}")
     tasks = glyph_tasks.build(split, towers.image_size)
-    device = next(towers.parameters()).device
-    training = towers.training
-    towers.eval()
-    try:
-        images, texts = [], []
-        for start in range(0, len(tasks.images), _CHUNK):
-            part = torch.from_numpy(tasks.images[start : start + _CHUNK]).to(device).unsqueeze(1).float() / 255
-            images.append(towers.encode_image(part, normalize=True).float().cpu())
-        for start in range(0, len(tasks.tokens), _CHUNK):
-            part = tasks.tokens[start : start + _CHUNK].to(device)
-            texts.append(towers.encode_text(part, normalize=True).float().cpu())
-        scale = float(towers.logit_scale.exp())
-    finally:
-        towers.train(training)
-    return encoded(tasks, torch.cat(images), torch.cat(texts), scale, treatment)
+    inputs = Inputs(torch.from_numpy(tasks.images).unsqueeze(1), tasks.tokens)
+    image, text = encode_inputs(towers, inputs, next(towers.parameters()).device)
+    return encoded(tasks, image, text, float(towers.logit_scale.detach().exp()), treatment)
 
 
 def encoded(tasks: glyph_tasks.Tasks, image: Any, text: Any, logit_scale: float, treatment: Any = None) -> Encoded:

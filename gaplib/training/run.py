@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +25,6 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import Tensor
 
-import gaplib
 from gaplib._atomic import atomic, sha256, write_text_atomically
 from gaplib._validate import check_choice
 from gaplib.geometry.inputs import normalize
@@ -151,13 +148,6 @@ class Run:
 
 def _self_hash(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result may depend on."""
-    packages = ("numpy", "scipy", "scikit-learn", "lightning-fabric", "matplotlib")
-    ours = {"gaplib": gaplib.__version__, "python": platform.python_version(), "torch": torch.__version__}
-    return ours | {name: version(name) for name in packages}
 
 
 def reserve_folder(folder: str | Path, config: RunConfig, data_digest: str, resume: bool) -> Path:

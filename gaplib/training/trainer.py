@@ -23,18 +23,20 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from gaplib._validate import check_integer
+from gaplib._versions import versions
 from gaplib.data import glyphs
 from gaplib.data.caption_similarity import caption_similarity
 from gaplib.data.views import second_views
 from gaplib.methods import Objective
 from gaplib.pairs import PairedEmbeddings
 from gaplib.towers import image_pair_towers, tiny_towers, transformer_towers
+from gaplib.towers.encode import encode
 from gaplib.training import checkpoints
 from gaplib.training.cache import Entry
 from gaplib.training.config import RunConfig
 from gaplib.training.fabric import check_device, launch
-from gaplib.training.history import encode, log_spaced_steps, measure
-from gaplib.training.run import Run, RunFolderError, exclusive, reserve_folder, versions
+from gaplib.training.history import log_spaced_steps, measure
+from gaplib.training.run import Run, RunFolderError, exclusive, reserve_folder
 
 __all__ = ["NonFiniteLoss", "Run", "RunConfig", "RunFolderError", "cached_run", "train"]
 

@@ -20,6 +20,7 @@ from gaplib.evaluation.retrieval import mean_recall
 from gaplib.stats import jackknife
 from gaplib.theory.parallel import toy_pairs
 from gaplib.training import RunConfig
+from gaplib.training.untrained import untrained_pairs
 
 
 def sphere(n, d, seed=0):
@@ -313,13 +314,13 @@ def test_glyph_measurements(short_runs):
 
 def test_untrained_pairs_are_the_towers_before_the_first_step(short_runs):
     config = ch01_samples.glyph_config("learned", 4)
-    x, _y = ch01_samples.untrained_pairs(config)
+    x, _y = untrained_pairs(config)
     run = ch01_samples.train_glyphs("learned", 4)
     dev = glyphs.load().sample("dev", config.eval_pairs, seed=0)
     assert run.history[0]["step"] == 0
     assert len(x) == len(run.embeddings["test_image"])
     from gaplib.towers import tiny_towers
-    from gaplib.training.history import encode
+    from gaplib.towers.encode import encode
 
     towers = tiny_towers(len(glyphs.load().vocabulary), dim=8, seed=4)
     assert float(geometry.centroid_distance(*encode(towers, dev))) == pytest.approx(

@@ -14,8 +14,8 @@ from gaplib.book.chapters import ch03_runs as same
 from gaplib.book.chapters import ch03_subspaces as shared
 from gaplib.data import glyphs
 from gaplib.towers import image_pair_towers
+from gaplib.towers.encode import encode
 from gaplib.training import train
-from gaplib.training.history import encode
 
 
 @pytest.fixture(scope="module")

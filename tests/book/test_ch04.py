@@ -18,6 +18,7 @@ from gaplib.pairs import PairedEmbeddings
 from gaplib.theory import dynamics, landscape
 from gaplib.theory.parallel import lifted, parallel_fit, resting_gap, resting_scale, toy_pairs, world
 from gaplib.towers import tiny_towers
+from gaplib.training.untrained import untrained_pairs
 
 
 def matching(*args, **keywords):
@@ -271,7 +272,7 @@ def test_runs_and_their_measures():
 @pytest.mark.parametrize("words", [0, 4])
 def test_untrained_pairs_are_those_of_fresh_towers(words):
     one = ch04_runs.config(3, style_words=words, **TINY)
-    x, y = ch04_runs.untrained_pairs(one)
+    x, y = untrained_pairs(one)
     data = glyphs.load(one.image_size)
     towers = tiny_towers(one.pairing().vocabulary_size(data), dim=8, image_size=one.image_size, seed=3).eval()
     sample = one.pairing().sample(data, "test", None, seed=0)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from gaplib import towers as towers_module
 from gaplib.data import DataUnavailable, glyphs
 from gaplib.towers import load, open_clip_towers, tiny_towers, torchvision_image_tower, two_tower
+from gaplib.towers.encode import Inputs, encode, evaluating
 
 SMALL = "ViT-S-32-alt"  # the smallest model that open_clip lists
 
@@ -374,3 +375,19 @@ def test_towers_without_a_recipe_cannot_be_saved(tmp_path):
     with pytest.raises(ValueError, match=r"^towers: "):
         towers.save(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_encoding_in_chunks_is_encoding_at_once_and_keeps_the_mode():
+    towers = tiny_towers(20, dim=8, seed=1).train()
+    pixels = torch.randint(0, 256, (7, 1, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(1, 20, (5, 4), generator=torch.Generator().manual_seed(1))
+    image, text = encode(towers, Inputs(pixels, tokens), chunk=3)
+    assert towers.training
+    assert not image.requires_grad
+    towers.eval()
+    torch.testing.assert_close(image, towers.encode_image(pixels / 255, normalize=True).detach())
+    torch.testing.assert_close(text, towers.encode_text(tokens, normalize=True).detach())
+    with pytest.raises(RuntimeError, match="stop"), evaluating(towers.train()):
+        assert not towers.training
+        raise RuntimeError("stop")
+    assert towers.training

@@ -22,11 +22,12 @@ from gaplib import towers as towers_module
 from gaplib.data import glyphs
 from gaplib.pairs import PairedEmbeddings
 from gaplib.towers import tiny_towers
+from gaplib.towers.encode import encode
 from gaplib.training import NonFiniteLoss, Run, RunConfig, RunFolderError, cached_run, checkpoints, train
 from gaplib.training import cache as run_cache
 from gaplib.training import run as run_files
 from gaplib.training import trainer as training
-from gaplib.training.history import encode, log_spaced_steps
+from gaplib.training.history import log_spaced_steps
 
 TINY = {"steps": 10, "batch_size": 16, "dim": 8, "eval_pairs": 24, "history_points": 5}
 

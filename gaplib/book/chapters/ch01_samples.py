@@ -16,9 +16,9 @@ from gaplib.book.chapters import ch01_measures as measures
 from gaplib.data import glyphs, published
 from gaplib.evaluation.retrieval import mean_recall, retrieval
 from gaplib.stats import Estimate, over_seeds
-from gaplib.towers import open_clip_towers, tiny_towers
+from gaplib.towers import open_clip_towers
 from gaplib.training import Run, RunConfig, cached_run
-from gaplib.training.history import encode
+from gaplib.training.untrained import untrained_pairs
 
 TRAINED = ("clip", "convirt", "videoclip", "clasp")
 LABELS = {"clip": "CLIP", "convirt": "ConVIRT", "videoclip": "VideoCLIP", "clasp": "CLASP"}
@@ -127,13 +127,6 @@ def glyph_config(key: str, seed: int) -> RunConfig:
 def train_glyphs(key: str, seed: int, device: str = "cpu") -> Run:
     """The run of ``glyph_config``, from the cache where it is there: about ten seconds on one CPU core where not."""
     return cached_run(glyph_config(key, seed), device=device)
-
-
-def untrained_pairs(config: RunConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same test characters and names through the towers as they were before the first step of ``config``."""
-    data = glyphs.load(config.image_size)
-    towers = tiny_towers(len(data.vocabulary), dim=config.dim, image_size=config.image_size, seed=config.seed)
-    return tuple(geometry.normalize(z.double()) for z in encode(towers, data.sample("test", None, seed=0)))
 
 
 def shuffled_recall(x: Any, y: Any, answer: Any, seed: int = 0) -> float:

@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from gaplib import geometry
-from gaplib.data import glyphs
 from gaplib.stats import Estimate, over_seeds, paired_difference, permutation_floor
 from gaplib.theory.parallel import parallel_fit
-from gaplib.towers import tiny_towers
 from gaplib.training import Run, RunConfig, cached_run
-from gaplib.training.history import encode
 
 STEPS = 400
 SHARP = {"tau": 0.02, "learn_tau": False}  # logit scale 50: the gap has room to move in either direction
@@ -62,14 +58,6 @@ def first_less_last(samples: Any) -> Estimate:
     """Distance at the first dose less that at the last, paired by seed; samples (doses, seeds)."""
     samples = np.asarray(samples, dtype=float)
     return paired_difference(samples[0], samples[-1])
-
-
-def untrained_pairs(one: RunConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same test pairs through the towers of ``one`` before the first step."""
-    data = glyphs.load(one.image_size)
-    pairing = one.pairing()
-    towers = tiny_towers(pairing.vocabulary_size(data), dim=one.dim, image_size=one.image_size, seed=one.seed)
-    return tuple(geometry.normalize(z.double()) for z in encode(towers, pairing.sample(data, "test", None, seed=0)))
 
 
 def excess_distance(run: Run) -> float:

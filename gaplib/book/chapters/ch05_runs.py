@@ -28,8 +28,8 @@ from gaplib.evaluation.retrieval import mean_recall
 from gaplib.methods import method
 from gaplib.pairs import PairedEmbeddings
 from gaplib.towers import TwoTower, tiny_towers
+from gaplib.towers.encode import encode
 from gaplib.training import Run, RunConfig, cached_run
-from gaplib.training.history import encode
 
 # Chosen on dev, seeds 0 and 1: at tau = .02 there is a gap to close and recall at 10 is off its floor and its ceiling.
 TAU, STEPS, MORE_STEPS = 0.02, 250, 100

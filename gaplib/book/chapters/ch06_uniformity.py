@@ -17,12 +17,12 @@ from torch import Tensor
 
 from gaplib import geometry, losses
 from gaplib._validate import check_choice, check_integer, check_number
-from gaplib.book.chapters.ch04_runs import untrained_pairs
 from gaplib.evaluation.retrieval import mean_recall
 from gaplib.pairs import PairedEmbeddings
 from gaplib.theory.parallel import flattened, lifted
 from gaplib.training import Run, RunConfig, presets
 from gaplib.training.tuned import TUNED
+from gaplib.training.untrained import untrained_pairs
 
 TAU = 0.01  # the paper's temperature, fixed
 SHARP = MappingProxyType({"tau": TAU, "learn_tau": False})

@@ -24,6 +24,7 @@ from gaplib.glyph_tasks import suite
 from gaplib.methods import Objective, method
 from gaplib.pairs import PairedEmbeddings
 from gaplib.towers import TwoTower, tiny_towers
+from gaplib.towers.encode import encode_rows
 from gaplib.training import Run, presets
 from gaplib.training.tuned import TRIES
 
@@ -99,7 +100,6 @@ def tries(name: str) -> list[dict[str, Any]]:
 # --- which features a probe reads ------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
 def probe_by_features(run: Run, split: str = "test") -> dict[str, dict[str, float]]:
     """Probes on the shared image features of a run with private heads, on its private ones, and on both side by side.
 
@@ -108,8 +108,7 @@ def probe_by_features(run: Run, split: str = "test") -> dict[str, dict[str, floa
     towers = run.towers().eval()
     shared = suite.encode(towers, split=split)
     images = torch.from_numpy(shared.tasks.images).unsqueeze(1)
-    parts = [towers.encode_image_private(part.float() / 255, normalize=True) for part in images.split(1024)]
-    private = torch.cat(parts).double().numpy()
+    private = encode_rows(lambda rows: towers.encode_image_private(rows, normalize=True), images).double().numpy()
     features = {"shared": shared.image, "private": private, "both": np.concatenate([shared.image, private], axis=1)}
     return {name: suite.score(replace(shared, image=z), only="probe") for name, z in features.items()}
 

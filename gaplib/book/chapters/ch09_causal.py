@@ -23,8 +23,8 @@ from gaplib.evaluation.zero_shot import class_embeddings
 from gaplib.glyph_tasks import suite
 from gaplib.leaderboard.rows import FIT_SAMPLE
 from gaplib.stats import Estimate, jackknife, permutation_floor
+from gaplib.towers.encode import encode
 from gaplib.training import Run
-from gaplib.training.history import encode
 
 #: share of the gap that is taken away: -1 doubles it, 1 makes the means meet
 SHARES = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)

@@ -1,0 +1,23 @@
+"""Versions of what a result may depend on."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import suppress
+from importlib import metadata
+
+import gaplib
+
+PACKAGES = (
+    *("numpy", "scipy", "scikit-learn", "torch", "torchvision", "open_clip_torch", "lightning-fabric"),
+    "matplotlib",  # draws the glyphs
+)
+
+
+def versions() -> dict[str, str]:
+    """Name -> version of Python, gaplib and those of ``PACKAGES`` that are installed."""
+    found = {"python": platform.python_version(), "gaplib": gaplib.__version__}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
