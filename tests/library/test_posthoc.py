@@ -1,4 +1,4 @@
-"""Post-hoc treatments and modality swapping against closed forms and their own definitions."""
+"""Post-hoc treatments against closed forms and their own definitions."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import torch
 from torch.nn.functional import normalize
 
 from gaplib import posthoc
-from gaplib.swapping import Swapping, hard_swap, soft_swap
 
 
 def _gapped(n=400, d=16, offset=0.7, seed=0, noise=0.3):
@@ -76,9 +75,6 @@ def test_bad_input_is_named():
         "y": lambda: posthoc.fit_trace_matched(x, one),
         "share": lambda: posthoc.fit_shift(x, y, float("nan")),
         "variance": lambda: posthoc.fit_shared_space(x, y, variance=0),
-        "kind": lambda: Swapping("medium", 0.1),
-        "trigger": lambda: Swapping("hard", 0.1, trigger="never"),
-        "p": lambda: Swapping("soft", 1.5),
     }.items():
         with pytest.raises(ValueError, match=f"^{name}:"):
             call()
@@ -86,37 +82,3 @@ def test_bad_input_is_named():
         posthoc.fit_mean_centring(2 * x, y)
     with pytest.raises(ValueError, match=r"^x: .*sends to zero"):
         posthoc.fit_mean_centring(one, y[:5]).image(one)
-
-
-def test_hard_swap_rearranges_and_soft_swap_conserves_the_sum():
-    x, y = _gapped(50)
-    g = torch.Generator().manual_seed(0)
-    a, b = hard_swap(x, y, g, renormalize=False)
-    kept = a == x
-    torch.testing.assert_close(torch.where(kept, b, a), y)
-    assert 0.4 < float(kept[:, :-1].double().mean()) < 0.6
-    a, b = soft_swap(x, y, g, renormalize=False)
-    torch.testing.assert_close(a + b, x + y)
-    for swap in (hard_swap, soft_swap):
-        for z in swap(x, y, g):
-            torch.testing.assert_close(z.norm(dim=1), torch.ones(50, dtype=z.dtype))
-
-
-@pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_swapping_policy(kind):
-    x, y = _gapped(8)
-    g = torch.Generator().manual_seed(0)
-    never = Swapping(kind, 0.0)
-    assert all(never(x, y, s, 100, g)[0] is x for s in range(50))
-    always = Swapping(kind, 1.0)
-    assert all(always(x, y, s, 100, g)[0] is not x for s in range(50))
-    swapped = sum(Swapping(kind, 0.25)(x, y, s, 1000, g)[0] is not x for s in range(1000))
-    assert 200 < swapped < 300
-    phase = [Swapping(kind, 0.1, trigger="phase")(x, y, s, 100, g)[0] is not x for s in range(100)]
-    assert phase == [s < 10 for s in range(100)]
-
-
-def test_swapping_closes_the_gap_on_average():
-    x, y = _gapped()
-    a, b = hard_swap(x, y, torch.Generator().manual_seed(0))
-    assert _gap(a, b) < 0.2 * _gap(x, y)
