@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     ]
     optimizer = torch.optim.AdamW(groups, lr=1e-3)
 
-    print(f"before: {report(model, *pictures.of(held_out), held_out.answer)}")
+    print(f"before: {report(model, *pictures.of(held_out), held_out.positive_id)}")
     model.train()
     for step in range(options.steps):
         images, texts = pictures.of(batch(step))
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         if step % 20 == 0 or step == options.steps - 1:
             parts = ", ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
             print(f"step {step:4d}: {parts}, logit scale {model.logit_scale.exp().item():.3f}")
-    print(f"after:  {report(model, *pictures.of(held_out), held_out.answer)}")
+    print(f"after:  {report(model, *pictures.of(held_out), held_out.positive_id)}")
 
 
 if __name__ == "__main__":

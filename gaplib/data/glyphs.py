@@ -30,14 +30,14 @@ class GlyphPairs:
     """``n`` image-text pairs.
 
     images: float32 (n, 1, size, size) in [0, 1], 1 = ink. tokens: int64 (n, L), 0 = padding, 1 = unknown.
-    index: int64 (n,), the name's place in ``Glyphs.names``. answer: int64 (n,): pairs with the same answer are both
+    index: int64 (n,), the name's place in ``Glyphs.names``. positive_id: int64 (n,): pairs with the same id are both
     right (pixel-identical characters). face: int64 (n,), place in ``Glyphs.faces``, -1 for a source outside of them.
     """
 
     images: torch.Tensor
     tokens: torch.Tensor
     index: torch.Tensor
-    answer: torch.Tensor
+    positive_id: torch.Tensor
     face: torch.Tensor
 
     def __len__(self) -> int:
@@ -54,8 +54,8 @@ class Glyphs:
 
     names: list of n Unicode names. codepoints: int64 (n,). images: uint8 (m, size, size), 255 = ink, sorted by name,
     then face. name_of_image, face_of_image: int64 (m,). faces: font names. split: (n,) of "train", "dev", "test".
-    answer: int64 (n,), names joined by pixel-identical images (in any face) share one. group: int64 (n,), names that
-    must fall on one side (cases, base letter, identical images). tokens: int64 (n, L), padded with 0.
+    positive_id: int64 (n,), names joined by pixel-identical images (in any face) share one. split_group: int64 (n,),
+    names that must fall on one side (cases, base letter, identical images). tokens: int64 (n, L), padded with 0.
     vocabulary: tokens of the *training* names; 0 pads, 1 is unknown. left_out: names that were dropped because they
     hold a token that no training name has. digest: SHA-256 of all of this.
     """
@@ -67,8 +67,8 @@ class Glyphs:
     face_of_image: np.ndarray
     faces: list[str]
     split: np.ndarray
-    answer: np.ndarray
-    group: np.ndarray
+    positive_id: np.ndarray
+    split_group: np.ndarray
     tokens: np.ndarray
     vocabulary: list[str]
     left_out: list[str]
@@ -118,7 +118,7 @@ class Glyphs:
             images=torch.from_numpy(images).unsqueeze(1).to(torch.float32) / 255,
             tokens=torch.from_numpy(self.tokens[index]),
             index=torch.from_numpy(index),
-            answer=torch.from_numpy(self.answer[index]),
+            positive_id=torch.from_numpy(self.positive_id[index]),
             face=torch.from_numpy(face),
         )
 
@@ -214,8 +214,8 @@ def build(size: int = 24) -> Glyphs:
             face_of_image=face_of_image[order].astype(np.int64),
             faces=list(glyph_faces.FACES),
             split=side[kept],
-            answer=glyph_split.answer_classes(len(kept), glyph_split.twin_edges(images, name_of_image)),
-            group=np.unique(group[kept], return_inverse=True)[1].astype(np.int64),
+            positive_id=glyph_split.answer_classes(len(kept), glyph_split.twin_edges(images, name_of_image)),
+            split_group=np.unique(group[kept], return_inverse=True)[1].astype(np.int64),
             tokens=glyph_names.encode([tokenised[i] for i in kept], vocabulary),
             vocabulary=vocabulary,
             left_out=[names[i] for i in np.flatnonzero(side == "out")],
@@ -246,7 +246,7 @@ def handwriting(glyphs: Glyphs) -> GlyphPairs:
 
 # --- digest and disk cache -------------------------------------------------------------------------------------------
 
-_ARRAYS = ("codepoints", "images", "name_of_image", "face_of_image", "split", "answer", "group", "tokens")
+_ARRAYS = ("codepoints", "images", "name_of_image", "face_of_image", "split", "positive_id", "split_group", "tokens")
 _LISTS = ("names", "faces", "vocabulary", "left_out")
 
 

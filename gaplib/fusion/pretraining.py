@@ -147,6 +147,6 @@ def pretraining_batches(batch_size: int, seed: int) -> Callable[[int], tuple[Ten
         order = np.random.default_rng([seed, epoch]).permutation(index)
         pairs = g.draw(order[place * batch_size : (place + 1) * batch_size], seed, step)
         tokens = captions()[pairs.index]
-        return pairs.images, tokens[:, : int((tokens > 0).sum(dim=1).max())], pairs.answer
+        return pairs.images, tokens[:, : int((tokens > 0).sum(dim=1).max())], pairs.positive_id
 
     return batch

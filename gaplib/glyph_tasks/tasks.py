@@ -48,8 +48,8 @@ def roles(alphabet: glyphs.Glyphs, split: str) -> dict[str, np.ndarray]:
     train, dev = alphabet.index("train"), alphabet.index("dev")
     if check_choice(split, "split", SPLITS) == "test":
         return {"fit": train, "tune": dev, "score": alphabet.index("test")}
-    tuning = np.random.default_rng(0).permutation(np.unique(alphabet.group[train]))
-    held_out = np.isin(alphabet.group[train], tuning[: len(tuning) // 4])
+    tuning = np.random.default_rng(0).permutation(np.unique(alphabet.split_group[train]))
+    held_out = np.isin(alphabet.split_group[train], tuning[: len(tuning) // 4])
     return {"fit": train[~held_out], "tune": train[held_out], "score": dev}
 
 
@@ -110,10 +110,10 @@ class _Builder:
         """``of_name`` of each name, "" for none, and for those that a pixel-identical character would have another."""
         found = np.array([of_name(name) or "" for name in self.a.names])
         known = found != ""
-        order = np.lexsort((found[known], self.a.answer[known]))
-        answer, label = self.a.answer[known][order], found[known][order]
+        order = np.lexsort((found[known], self.a.positive_id[known]))
+        answer, label = self.a.positive_id[known][order], found[known][order]
         twice = np.unique(answer[1:][(answer[1:] == answer[:-1]) & (label[1:] != label[:-1])])
-        return np.where(np.isin(self.a.answer[index], twice), "", found[index])
+        return np.where(np.isin(self.a.positive_id[index], twice), "", found[index])
 
     def tasks(self) -> Tasks:
         pairs = self.a.sample(self.split, None, seed=0)
@@ -128,7 +128,7 @@ class _Builder:
             split=self.split,
             pairs_image=image,
             pairs_text=pairs.index.numpy(),
-            pairs_answer=pairs.answer.numpy(),
+            pairs_answer=pairs.positive_id.numpy(),
             second_image=self.another_face(pairs.index.numpy(), pairs.face.numpy()),
             zero_shot=zero_shot,
             probes=probes,
@@ -176,11 +176,11 @@ class _Builder:
         drawn = [glyphs.load_face(face, self.a, self.split) for face in ("STIXGeneral", "cmr10")]
         index = np.concatenate([one.index.numpy() for one in drawn])
         images = self.add_images(torch.cat([one.images for one in drawn]))
-        classes, label = np.unique(self.a.answer[index], return_inverse=True)
-        prompts = [np.unique(index[self.a.answer[index] == one]) for one in classes]
+        classes, label = np.unique(self.a.positive_id[index], return_inverse=True)
+        prompts = [np.unique(index[self.a.positive_id[index] == one]) for one in classes]
         names = np.unique(index)
         face = (self.table[names] >= 0).argmax(axis=1)
-        self.printed = Labelled(self.table[names, face], self.a.answer[names])
+        self.printed = Labelled(self.table[names, face], self.a.positive_id[names])
         return ZeroShot(Labelled(images, classes[label]), classes, prompts)
 
     def probes(self) -> dict[str, dict[str, Labelled]]:
@@ -236,7 +236,7 @@ class _Builder:
         names = [self.a.names[i] for i in index.tolist()]
         found = getattr(glyph_labels, f"{family}_changes")(names)
         found = [(int(index[source]), int(index[target]), kind) for source, target, kind in found]
-        return [one for one in found if self.a.answer[one[0]] != self.a.answer[one[1]]]
+        return [one for one in found if self.a.positive_id[one[0]] != self.a.positive_id[one[1]]]
 
     @cached_property
     def directions(self) -> Directions:
@@ -261,8 +261,8 @@ class _Builder:
             for face in faces:
                 both = (self.table[source, face] >= 0) & (self.table[target, face] >= 0)
                 bank = index[self.table[index, face] >= 0]
-                answer = self.a.answer[target[both]]
-                out.append(self.in_face(family, face, source[both], kind[both], answer, bank, self.a.answer[bank]))
+                answer = self.a.positive_id[target[both]]
+                out.append(self.in_face(family, face, source[both], kind[both], answer, bank, self.a.positive_id[bank]))
         # Letters with a twin in another script are neither asked for nor in the bank.
         every = np.array([glyph_labels.letter(self.a.names[i]) or "" for i in index.tolist()])
         label = self.labels(index, glyph_labels.letter)
@@ -305,18 +305,18 @@ class _Builder:
         return Search(
             image=self.table[self.score, face],
             text=self.score,
-            answer=self.a.answer[self.score],
+            answer=self.a.positive_id[self.score],
             image_query=query[query >= 0],
-            image_query_answer=self.a.answer[self.score[query >= 0]],
+            image_query_answer=self.a.positive_id[self.score[query >= 0]],
             text_query=self.add_texts([text for text in second if text is not None]),
-            text_query_answer=self.a.answer[self.score[named]],
+            text_query_answer=self.a.positive_id[self.score[named]],
         )
 
     def fine_grained(self) -> np.ndarray:
         """Rows (first image, second image, first name, second name, first and second image in another face or -1)."""
         names = [self.a.names[i] for i in self.score.tolist()]
         pairs = self.score[np.array(glyph_labels.one_stroke_apart(names))]
-        pairs = pairs[self.a.answer[pairs[:, 0]] != self.a.answer[pairs[:, 1]]]
+        pairs = pairs[self.a.positive_id[pairs[:, 0]] != self.a.positive_id[pairs[:, 1]]]
         base = np.array([glyph_labels.modifications(self.a.names[i])[0] for i in pairs[:, 0]])
         kept = [self.rng.permutation(np.flatnonzero(base == one))[:PAIRS_A_LETTER] for one in np.unique(base)]
         pairs = pairs[np.sort(np.concatenate(kept))]

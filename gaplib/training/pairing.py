@@ -131,10 +131,10 @@ def mismatched_partners(index: np.ndarray, share: float, seed: int, n: int) -> n
 
 def _grouped_batches(data: Glyphs, look_alikes: str, batch_size: int, seed: int) -> Callable[[int], GlyphPairs]:
     index = data.index("train")
-    answer = data.answer[index]
+    answer = data.positive_id[index]
     if look_alikes == "apart":
         index = index[np.unique(answer, return_index=True)[1]]
-        answer = data.answer[index]
+        answer = data.positive_id[index]
     else:
         size = np.bincount(answer, minlength=answer.max() + 1)
         index, answer = index[size[answer] > 1], answer[size[answer] > 1]

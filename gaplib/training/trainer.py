@@ -182,7 +182,7 @@ class _Trainer:
         batch = self.batch(step)
         inputs = {"image": batch.images, "text": self.pairing.second(batch)}
         if self.config.multi_positive:
-            inputs["groups"] = torch.as_tensor(batch.answer)
+            inputs["groups"] = torch.as_tensor(batch.positive_id)
         if "views" in self.requires:
             inputs["image_view"], inputs["text_view"] = second_views(self.data, batch, self.config.seed, step)
         if "caption similarity" in self.requires:
@@ -211,7 +211,7 @@ class _Trainer:
             "step": self.step,
             "loss": float(loss),
             "tau": 1.0 / float(self.objective.logit_scale.detach()),
-            **measure(image, text, np.asarray(self.dev.answer)),
+            **measure(image, text, np.asarray(self.dev.positive_id)),
         }
 
     def _encode(self, sample: Any) -> tuple[Tensor, Tensor]:
@@ -249,12 +249,12 @@ class _Trainer:
             towers.logit_scale.fill_(math.log(float(self.objective.logit_scale.detach())))
         embeddings = {"test_image": image, "test_text": text, "dev_image": dev_image, "dev_text": dev_text}
         for split, sample in (("test", test), ("dev", self.dev)):
-            for name in ("answer", "face", "index"):
-                embeddings[f"{split}_{name}"] = np.asarray(getattr(sample, name), dtype=np.int64)
+            for name, values in {"answer": sample.positive_id, "face": sample.face, "index": sample.index}.items():
+                embeddings[f"{split}_{name}"] = np.asarray(values, dtype=np.int64)
         run = Run(
             config=self.config,
             history=self.history,
-            metrics=measure(image, text, np.asarray(test.answer)),
+            metrics=measure(image, text, np.asarray(test.positive_id)),
             embeddings={name: np.ascontiguousarray(np.asarray(value)) for name, value in embeddings.items()},
             weights={name: value.detach().cpu().contiguous() for name, value in towers.state_dict().items()},
             seconds=time.perf_counter() - started,

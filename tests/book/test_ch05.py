@@ -93,7 +93,7 @@ def test_without_the_weakening_nearly_aligned_features_pass_the_wall():
 
 def test_the_alphabet_equals_a_dense_world_on_a_small_part():
     data = glyphs.load()
-    twins = np.flatnonzero(data.answer == np.bincount(data.answer).argmax())[:3]
+    twins = np.flatnonzero(data.positive_id == np.bincount(data.positive_id).argmax())[:3]
     names = np.unique(np.concatenate([twins, np.arange(20)]))
     rows = np.flatnonzero(np.isin(data.name_of_image, names))
     place = {int(name): i for i, name in enumerate(names)}
@@ -120,8 +120,8 @@ def test_the_alphabet_equals_a_dense_world_on_a_small_part():
 def test_the_alphabets_common_part_is_its_answer_classes():
     data = glyphs.load()
     found = ch05_worlds.alphabet_world(data)
-    assert len(set(zip(found.part_of_name.tolist(), data.answer.tolist(), strict=True))) == found.parts
-    assert found.parts == len(np.unique(data.answer))
+    assert len(set(zip(found.part_of_name.tolist(), data.positive_id.tolist(), strict=True))) == found.parts
+    assert found.parts == len(np.unique(data.positive_id))
     assert found.name.slack > 0
 
 

@@ -39,7 +39,7 @@ def test_no_image_is_on_two_sides_and_identical_images_are_one_answer(alphabet):
     sides, answers = {}, {}
     for image, name in zip(alphabet.images, alphabet.name_of_image, strict=True):
         sides.setdefault(image.tobytes(), set()).add(str(alphabet.split[name]))
-        answers.setdefault(image.tobytes(), set()).add(int(alphabet.answer[name]))
+        answers.setdefault(image.tobytes(), set()).add(int(alphabet.positive_id[name]))
     assert max(map(len, sides.values())) == 1
     assert max(map(len, answers.values())) == 1
     shared = len(alphabet.images) - len(sides)
@@ -55,8 +55,8 @@ def test_answers_hold_no_more_than_chains_of_identical_images(alphabet):
     for names in names_of.values():
         for name in names:
             near.setdefault(name, set()).update(names)
-    for answer in np.flatnonzero(np.bincount(alphabet.answer) > 1):
-        members = set(np.flatnonzero(alphabet.answer == answer).tolist())
+    for answer in np.flatnonzero(np.bincount(alphabet.positive_id) > 1):
+        members = set(np.flatnonzero(alphabet.positive_id == answer).tolist())
         reached, edge = set(), {min(members)}
         while edge:
             reached |= edge
@@ -70,15 +70,15 @@ def test_cases_and_base_letters_are_on_one_side(alphabet):
         kin = {character.lower(), character.upper(), unicodedata.normalize("NFD", character)[0]}
         for other in kin & place.keys():
             assert alphabet.split[place[other]] == alphabet.split[i], (character, other)
-            assert alphabet.group[place[other]] == alphabet.group[i]
+            assert alphabet.split_group[place[other]] == alphabet.split_group[i]
             pairs += other != character
     assert pairs > 2000
 
 
 def test_groups_are_on_one_side_and_none_is_giant(alphabet):
-    for group in np.unique(alphabet.group):
-        assert len(set(alphabet.split[alphabet.group == group].tolist())) == 1
-    assert np.bincount(alphabet.group).max() < 0.03 * len(alphabet.names)
+    for group in np.unique(alphabet.split_group):
+        assert len(set(alphabet.split[alphabet.split_group == group].tolist())) == 1
+    assert np.bincount(alphabet.split_group).max() < 0.03 * len(alphabet.names)
 
 
 def test_no_held_out_name_has_a_token_that_training_lacks(alphabet):
@@ -127,7 +127,7 @@ def test_contents_are_what_the_documentation_says(alphabet):
     key = alphabet.name_of_image * 5 + alphabet.face_of_image
     assert (np.diff(key) > 0).all()  # sorted, and one image a name and face
     assert set(alphabet.name_of_image.tolist()) == set(range(n))
-    assert alphabet.answer.shape == alphabet.split.shape == (n,)
+    assert alphabet.positive_id.shape == alphabet.split.shape == (n,)
     for array in (alphabet.images, alphabet.tokens, alphabet.split):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = array[0]
@@ -168,7 +168,7 @@ def test_position_carries_meaning(alphabet):
     assert left < 11 < 12 < right
     braille = [i for i, name in enumerate(alphabet.names) if name.startswith("BRAILLE")]
     assert len(braille) > 200
-    assert (np.bincount(alphabet.answer)[alphabet.answer[braille]] == 1).all()
+    assert (np.bincount(alphabet.positive_id)[alphabet.positive_id[braille]] == 1).all()
     letters = [image(c) for c in "HOAEMXTZ"]
     assert all(abs((i * columns).sum() / i.sum() - 11.5) < 2 for i in letters)
 
@@ -277,7 +277,7 @@ def test_sample_pairs_belong_together(alphabet):
         image = alphabet.images[alphabet.image_table[index, int(pairs.face[k])]]
         np.testing.assert_array_equal((pairs.images[k, 0] * 255).round().to(torch.uint8), image)
         np.testing.assert_array_equal(pairs.tokens[k], alphabet.tokens[index])
-        assert pairs.answer[k] == alphabet.answer[index]
+        assert pairs.positive_id[k] == alphabet.positive_id[index]
         assert alphabet.split[index] == "test"
 
 
@@ -391,7 +391,7 @@ def test_cache_is_used_repaired_and_optional(alphabet, tmp_path, monkeypatch):
     monkeypatch.setenv("GAPLIB_CACHE", str(tmp_path))
     assert kept.digest == made.digest
     assert (kept.names, kept.vocabulary, kept.left_out) == (made.names, made.vocabulary, made.left_out)
-    for field in ("images", "tokens", "split", "answer", "codepoints"):
+    for field in ("images", "tokens", "split", "positive_id", "codepoints"):
         np.testing.assert_array_equal(getattr(kept, field), getattr(made, field))
 
     whole = file.read_bytes()

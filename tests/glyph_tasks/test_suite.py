@@ -38,7 +38,7 @@ def oracle(alphabet):
     tasks = glyph_tasks.build("test")
     rng = np.random.default_rng(0)
     text = rng.standard_normal((len(tasks.tokens), 64))
-    text[: len(alphabet.names)] = rng.standard_normal((int(alphabet.answer.max()) + 1, 64))[alphabet.answer]
+    text[: len(alphabet.names)] = rng.standard_normal((int(alphabet.positive_id.max()) + 1, 64))[alphabet.positive_id]
     name = names_of_images(alphabet, tasks)
     image = np.where((name >= 0)[:, None], text[np.maximum(name, 0)], rng.standard_normal((len(name), 64)))
     return suite.encoded(tasks, image, text, 10.0)
@@ -53,23 +53,23 @@ def names_of_images(alphabet, tasks):
 
 
 def test_no_group_of_characters_is_in_two_roles(alphabet, tasks):
-    groups = {role: set(alphabet.group[index].tolist()) for role, index in tasks.roles.items()}
+    groups = {role: set(alphabet.split_group[index].tolist()) for role, index in tasks.roles.items()}
     for one, other in itertools.combinations(groups.values(), 2):
         assert not one & other
     if tasks.split == "test":
         assert set(tasks.roles["score"].tolist()) == set(alphabet.index("test").tolist())
     else:  # nothing that dev is scored with comes from test
-        assert not groups["fit"] & set(alphabet.group[alphabet.index("test")].tolist())
-        assert not groups["tune"] & set(alphabet.group[alphabet.index("test")].tolist())
+        assert not groups["fit"] & set(alphabet.split_group[alphabet.index("test")].tolist())
+        assert not groups["tune"] & set(alphabet.split_group[alphabet.index("test")].tolist())
 
 
 def test_every_image_of_a_task_shows_a_character_of_its_role(alphabet, tasks):
     name = names_of_images(alphabet, tasks)
-    answers = {role: set(alphabet.answer[index].tolist()) for role, index in tasks.roles.items()}
+    answers = {role: set(alphabet.positive_id[index].tolist()) for role, index in tasks.roles.items()}
 
     def shown(images, role):
         assert (name[images] >= 0).all()
-        assert set(alphabet.answer[name[images]].tolist()) <= answers[role]
+        assert set(alphabet.positive_id[name[images]].tolist()) <= answers[role]
 
     shown(tasks.pairs_image, "score")
     shown(tasks.second_image[tasks.second_image >= 0], "score")

@@ -98,12 +98,12 @@ def test_a_run_passes_the_answers_of_its_batch():
     run = train(config, progress=False)
     data = glyphs.load(config.image_size)
     batch = config.pairing().batches(data, config.batch_size, config.seed)(0)
-    assert len(np.unique(batch.answer)) < len(batch.answer)
+    assert len(np.unique(batch.positive_id)) < len(batch.positive_id)
     towers = tiny_towers(len(data.vocabulary), dim=config.dim, image_size=config.image_size, seed=config.seed).eval()
     with torch.no_grad():
         x, y = (functional.normalize(z.double(), dim=1) for z in (towers.encode_image(batch.images),
                                                                    towers.encode_text(batch.tokens)))  # fmt: skip
-    assert run.history[0]["loss"] == pytest.approx(float(loop(x, y, 20.0, batch.answer)), rel=1e-5)
+    assert run.history[0]["loss"] == pytest.approx(float(loop(x, y, 20.0, batch.positive_id)), rel=1e-5)
     plain = train(tiny(learn_tau=False, tau=0.05, seed=4), progress=False)
     assert plain.history[0]["loss"] == pytest.approx(float(loop(x, y, 20.0, range(32))), rel=1e-5)
     assert abs(plain.history[0]["loss"] - run.history[0]["loss"]) > 0.01

@@ -110,7 +110,7 @@ def test_they_learn_unseen_glyphs_in_seconds(state):
     test = data.sample("test")
     with torch.no_grad():
         found = (towers.encode_image(test.images) @ towers.encode_text(test.tokens, normalize=True).T).argmax(1)
-    assert (test.answer[found] == test.answer).double().mean() > 30 / len(test)
+    assert (test.positive_id[found] == test.positive_id).double().mean() > 30 / len(test)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

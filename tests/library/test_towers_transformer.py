@@ -164,7 +164,7 @@ def test_they_learn_unseen_glyphs(shared, steps, state):
     test = data.sample("test")
     with torch.no_grad():
         found = (towers.encode_image(test.images) @ towers.encode_text(test.tokens, normalize=True).T).argmax(1)
-    assert (test.answer[found] == test.answer).double().mean() > 10 / len(test)  # ten times chance
+    assert (test.positive_id[found] == test.positive_id).double().mean() > 10 / len(test)  # ten times chance
 
 
 def test_a_step_costs_about_as_much_as_one_of_the_small_towers(state):

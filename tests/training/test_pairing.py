@@ -70,11 +70,11 @@ def test_mismatched_captions_keep_their_style(data):
 def test_look_alikes_apart_and_together(data):
     apart = Pairing(look_alikes="apart").batches(data, 256, 0)
     for step in (0, 3):
-        assert len(apart(step).answer.unique()) == 256
+        assert len(apart(step).positive_id.unique()) == 256
     together = Pairing(look_alikes="together").batches(data, 256, 0)
     share = []
     for step in range(4):
-        _, place, size = np.unique(together(step).answer, return_inverse=True, return_counts=True)
+        _, place, size = np.unique(together(step).positive_id, return_inverse=True, return_counts=True)
         share.append(np.mean(size[place] > 1))
     assert min(share) > 0.9  # a class may be cut at a batch's end
     assert torch.equal(together(2).index, Pairing(look_alikes="together").batches(data, 256, 0)(2).index)

@@ -172,7 +172,7 @@ def test_embeddings_are_of_the_test_and_dev_splits(run):
     assert set(data.split[run.embeddings["test_index"]]) == {"test"}
     assert len(set(run.embeddings["test_index"])) == np.count_nonzero(data.split == "test")
     assert set(data.split[run.embeddings["dev_index"]]) == {"dev"}
-    assert np.array_equal(data.answer[run.embeddings["test_index"]], run.embeddings["test_answer"])
+    assert np.array_equal(data.positive_id[run.embeddings["test_index"]], run.embeddings["test_answer"])
 
 
 def test_towers_carry_the_trained_weights(run, tmp_path):

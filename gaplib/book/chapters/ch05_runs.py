@@ -103,7 +103,7 @@ def measure_run(run: Run, split: str = "test") -> dict[str, float]:
 def measure_towers(towers: TwoTower, split: str = "test") -> dict[str, float]:
     """:func:`measure` of the same test characters through ``towers``."""
     pairs = glyphs.load().sample(split, None, seed=0)
-    return measure(*encode(towers, pairs), np.asarray(pairs.answer))
+    return measure(*encode(towers, pairs), np.asarray(pairs.positive_id))
 
 
 # --- the style probe -------------------------------------------------------------------------------------------------

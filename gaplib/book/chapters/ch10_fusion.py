@@ -87,7 +87,7 @@ def features(model: FusionModel, split: str = "test") -> tuple[Tensor, Tensor, n
     index = np.array([i for i in data.index(split) if data.names[i].startswith(BLOCKS)])
     pairs = data.draw(index, 0, 0)
     encoded = model.encoders(pairs.images, captions()[pairs.index])
-    return encoded.image, encoded.text, data.answer[index]
+    return encoded.image, encoded.text, data.positive_id[index]
 
 
 def gap(model: FusionModel, split: str = "test") -> dict[str, float]:
