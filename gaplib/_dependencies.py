@@ -48,15 +48,61 @@ def notebook_closure(notebook: str | Path, *, root: Path = ROOT) -> list[Path]:
 
 
 def digest(files: Iterable[str | Path]) -> str:
-    """SHA-256 over the code of the files, in the order of their names; comments, layout and docstrings do not count.
+    """SHA-256 over the code of the files, in the order of their names; the same under every version of Python.
 
-    A folder's place does not count either, so that two checkouts of the same code agree.
+    Comments, layout, docstrings and ``pass`` do not count. A folder's place does not count either, so that two
+    checkouts of the same code agree. ``SyntaxError`` for a file that is not Python.
     """
     seen = hashlib.sha256()
     for name, file in sorted((_short_name(Path(file)), Path(file)) for file in files):
         tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-        seen.update(f"{name}\0{ast.dump(_without_docstrings(tree))}\0".encode())
+        seen.update(f"{name}\0{_canonical(tree)}\0".encode())
     return seen.hexdigest()
+
+
+#: Fields of syntax trees that follow from other fields, or tell two spellings of the same value apart.
+_NO_MEANING = {"ctx", "kind", "type_comment", "type_ignores"}
+
+
+def _canonical(node: object) -> str:
+    """A syntax tree as text. ``ast.dump`` and ``ast.unparse`` are not used: what they write depends on the version.
+
+    Fields that are None or empty are left out, because new versions add such fields to old syntax.
+    """
+    if isinstance(node, ast.Constant):
+        return _value(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return f"JoinedStr([{', '.join(map(_canonical, _joined(node.values)))}])"
+    if isinstance(node, ast.AST):
+        given = {name: _canonical(value) for name, value in ast.iter_fields(node) if name not in _NO_MEANING}
+        fields = [f"{name}={text}" for name, text in sorted(given.items()) if text not in {"None", "[]"}]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(_canonical(one) for one in node if not _does_nothing(one))}]"
+    return ascii(node)
+
+
+def _value(value: object) -> str:
+    """A constant as text, never "None" or "[]"; ``ascii`` because ``repr`` follows the version's Unicode tables."""
+    return f"{type(value).__name__}:{value!a}"
+
+
+def _joined(parts: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string without empty texts, texts beside each other as one: how they are cut varies."""
+    joined: list[ast.expr] = []
+    for part in parts:
+        if not isinstance(part, ast.Constant):
+            joined.append(part)
+        elif joined and isinstance(joined[-1], ast.Constant):
+            joined[-1] = ast.Constant(joined[-1].value + part.value)
+        elif part.value:
+            joined.append(part)
+    return joined
+
+
+def _does_nothing(node: object) -> bool:
+    """Whether this is a statement without effect: ``pass``, a docstring or another constant by itself."""
+    return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 
 
 def _short_name(file: Path) -> str:
@@ -119,16 +165,6 @@ def _run_nodes(tree: ast.AST) -> Iterable[ast.AST]:
 
 def _is_import_module(function: ast.expr) -> bool:
     return ast.unparse(function) in {"importlib.import_module", "import_module", "__import__"}
-
-
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                node.body = body[1:]
-    return tree
 
 
 def _without_magics(source: str) -> str:

@@ -2,6 +2,9 @@
 
 import importlib
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -71,15 +74,80 @@ def test_closure_is_what_python_loads(monkeypatch):
     assert not any("plots" in file or "claims" in file for file in found)
 
 
+def digest_of(tmp_path, source):
+    (tmp_path / "one.py").write_text(source)
+    return _dependencies.digest([tmp_path / "one.py"])
+
+
 def test_digest_changes_with_code_alone(tmp_path):
-    file = tmp_path / "one.py"
     before = 'def f(x):\n    """Twice."""\n    return 2 * x\n'
-    file.write_text(before)
-    first = _dependencies.digest([file])
-    file.write_text('"""Doc."""\n\n# remark\ndef f( x ):\n    return 2*x\n')
-    assert _dependencies.digest([file]) == first
-    file.write_text(before.replace("2 * x", "3 * x"))
-    assert _dependencies.digest([file]) != first
+    first = digest_of(tmp_path, before)
+    assert digest_of(tmp_path, '"""Doc."""\n\n# remark\ndef f( x, ):\n    return 2*x\n') == first
+    assert digest_of(tmp_path, before.replace("2 * x", "3 * x")) != first
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("class A:\n    'doc'", "class A:\n    pass", "class A: ...", "class A:\n    'doc'\n    pass"),
+        ("f(a, 'bc')", "f(\n    a,\n    u'b' \"c\",\n)", "(f)((a), 'bc')"),
+        ("f'a{x}{{' 'b'", "f'a{x}' f'{{b'", "f'a{ x }' '{b'"),
+        ("a: int = 0x10", "a: int = 1_6"),
+        ("x = '\u1c89é'", "x = '\\u1c89\\xe9'"),
+    ],
+)
+def test_digest_is_of_the_meaning_not_of_the_spelling(tmp_path, spellings):
+    assert len({digest_of(tmp_path, spelling) for spelling in spellings}) == 1
+
+
+@pytest.mark.parametrize(
+    "meanings",
+    [
+        ("x = 1", "x = 1.0", "x = True", "x = '1'", "x = b'1'", "x = None", "x = a", "x = 'a'", "x = ()", "x = []"),
+        ("f(a, b)", "f(b, a)", "f(a, b=b)", "f(a, *b)", "f(a, **b)", "f((a, b))"),
+        ("def f(*, a, b=1): 0", "def f(*, a=1, b): 0", "def f(a, b=1): 0", "def f(a, /, b=1): 0"),
+        ("if a:\n    b\nelse:\n    c", "if a:\n    b\nc", "if a: c\nelse: b", "if a: b\nelse: pass"),
+        ("f'{x}'", "f'{x!r}'", "f'{x:d}'", "f'{x=}'", "'{x}'", "f'{{x}}{x}'", "f'x'", "f'x '"),
+        ("from a import b", "from .a import b", "from a import b as c", "import a.b"),
+        ("match a:\n    case None: b", "match a:\n    case True: b", "match a:\n    case _: b"),
+    ],
+)
+def test_digest_tells_meanings_apart(tmp_path, meanings):
+    assert len({digest_of(tmp_path, meaning) for meaning in meanings}) == len(meanings)
+
+
+def other_pythons() -> dict[str, str]:
+    """Version and path of one interpreter of every other version from 3.11 that is found here and starts."""
+    found = {}
+    installed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.*/bin/python")
+    for path in [*(shutil.which(f"python3.{minor}") for minor in range(11, 20)), *map(str, installed)]:
+        code = "import sys; print('%d.%d' % sys.version_info[:2] if sys.version_info > (3, 11) else '')"
+        asked = path and subprocess.run([path, "-c", code], capture_output=True, text=True)
+        if asked and asked.returncode == 0 and asked.stdout.strip():
+            found.setdefault(asked.stdout.strip(), path)
+    found.pop(f"{sys.version_info[0]}.{sys.version_info[1]}", None)
+    return found
+
+
+def test_digest_does_not_depend_on_the_version_of_python(tmp_path):
+    """Of a file with all of 3.11's syntax it is the stored one; of gaplib, what other Pythons here find, if any are."""
+    source = Path(__file__).parents[1] / "fixtures" / "every_syntax.txt"
+    syntax = shutil.copyfile(source, tmp_path / "every_syntax.py")
+    assert _dependencies.digest([syntax]) == "da653c4ece3bc568a8afe9ba10f9fb5f123847f3102ad8a860176f729912fe84"
+
+    files = [syntax, *sorted((_dependencies.ROOT / "gaplib").rglob("*.py"))]
+    ours = {str(file): _dependencies.digest([file]) for file in files}
+    code = (
+        "import importlib.util, json, sys\n"
+        "spec = importlib.util.spec_from_file_location('dependencies', sys.argv[1])\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "print(json.dumps({file: module.digest([file]) for file in json.load(sys.stdin)}))\n"
+    )
+    for version, python in other_pythons().items():
+        command = [python, "-I", "-S", "-W", "ignore", "-c", code, _dependencies.__file__]  # no site: standard library
+        asked = subprocess.run(command, input=json.dumps(list(ours)), capture_output=True, text=True, check=True)
+        assert json.loads(asked.stdout) == ours, f"Python {version}"
 
 
 def test_digest_changes_with_names_but_not_with_the_place_of_a_checkout(tmp_path):
