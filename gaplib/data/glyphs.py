@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from gaplib._atomic import atomic
+from gaplib import _dependencies
+from gaplib._store import Store, content_key
 from gaplib._validate import check_choice, check_integer
 from gaplib.data import cache_dir, glyph_faces, glyph_names, glyph_split
 
@@ -171,16 +170,12 @@ def load(size: int = 24, cache: bool = True) -> Glyphs:
     """The alphabet at ``size`` x ``size`` pixels (12 to 128), the same on every call; about a second, less from disk.
 
     With ``cache`` it is kept under ``cache_dir()/glyphs``, under the digest of all that it is made from: library
-    versions, font files, Unicode data and this code. A damaged file there is made anew.
+    versions, font files, Unicode data and this code. A damaged file there is made anew, with a warning.
     """
     check_integer(size, "size", low=12, high=128)
-    path = cache_dir() / "glyphs" / f"{_cache_key(size)}.npz"
-    if cache and (found := _read(path)):
-        return found
-    glyphs = build(size)
-    if cache:
-        _write(glyphs, path)
-    return glyphs
+    if not cache:
+        return build(size)
+    return _from_tensors(*Store(cache_dir() / "glyphs", "alphabet").make(_key(size), lambda: _tensors(build(size))))
 
 
 def build(size: int = 24) -> Glyphs:
@@ -263,31 +258,19 @@ def _seal(glyphs: Glyphs) -> Glyphs:
     return replace(glyphs, digest=digest.hexdigest())
 
 
-def _cache_key(size: int) -> str:
-    key = hashlib.sha256(f"{size}\n{unicodedata.unidata_version}\n{glyph_faces.fingerprint()}".encode())
-    for module in (Path(__file__), *(Path(m.__file__) for m in (glyph_faces, glyph_names, glyph_split))):
-        key.update(module.read_bytes())
-    return key.hexdigest()[:32]
+def _key(size: int) -> str:
+    modules = (__file__, glyph_faces.__file__, glyph_names.__file__, glyph_split.__file__)
+    made_from = [unicodedata.unidata_version, glyph_faces.fingerprint(), _dependencies.digest(modules)]
+    return content_key([size, *made_from])
 
 
-def _read(path: Path) -> Glyphs | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {field: file[field] for field in _ARRAYS}
-            lists = {field: file[field].tobytes().decode().split("\n") for field in _LISTS}
-            digest = file["digest"].tobytes().decode()
-        glyphs = _seal(Glyphs(**arrays, **{k: v if v != [""] else [] for k, v in lists.items()}))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None  # missing or damaged: made anew
-    return glyphs if glyphs.digest == digest else None
+def _tensors(glyphs: Glyphs) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
+    """The alphabet as what the store keeps; the sides of the split as their places in ``SPLITS``."""
+    arrays = {field: getattr(glyphs, field) for field in _ARRAYS}
+    arrays["split"] = np.array([SPLITS.index(side) for side in glyphs.split.tolist()])
+    return {k: torch.tensor(v) for k, v in arrays.items()}, {field: list(getattr(glyphs, field)) for field in _LISTS}
 
 
-def _write(glyphs: Glyphs, path: Path) -> None:
-    text = {field: np.frombuffer("\n".join(getattr(glyphs, field)).encode(), dtype=np.uint8) for field in _LISTS}
-    text["digest"] = np.frombuffer(glyphs.digest.encode(), dtype=np.uint8)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as partial, open(partial, "wb") as file:
-            np.savez(file, **{field: getattr(glyphs, field) for field in _ARRAYS}, **text)
-    except OSError:
-        pass  # a cache that cannot be written (read-only or full disk) costs a second, not the run
+def _from_tensors(tensors: dict[str, torch.Tensor], lists: dict[str, list[str]]) -> Glyphs:
+    arrays = {field: tensors[field].numpy() for field in _ARRAYS}
+    return _seal(Glyphs(**arrays | {"split": np.array(SPLITS)[arrays["split"]]}, **lists))

@@ -8,24 +8,18 @@ All that a fine-tuning has in common between variants is equal for one seed: que
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gaplib import _dependencies
-from gaplib._atomic import atomic
+from gaplib._store import NOT_BEHAVIOUR, Store, content_key
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.data import cache_dir, glyphs
 from gaplib.fusion.heads import TaskModel, task_model
@@ -136,10 +130,12 @@ def pretrain(config: FusionConfig, device: str = "cpu") -> Pretrained:
 
     Raises ``NonFiniteLoss`` with step and term; ``ValueError`` for a device that is not there.
     """
-    path = _place(["pretrain", config.pretraining()], device)
-    if (found := _read(path)) is not None:
-        tensors, note = found
-        return Pretrained(config, note["history"], note["seconds"], tensors)
+    key = _key(["pretrain", config.pretraining()], device)
+    weights, note = _store().make(key, lambda: _pretrain(config, device))
+    return Pretrained(config, note["history"], note["seconds"], weights)
+
+
+def _pretrain(config: FusionConfig, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     started = time.perf_counter()
     model = fusion_model(_architecture(config), config.seed).to(device)
     objective = Pretraining(model, config.variant, config.weight, config.decay, config.soft, config.masked).to(device)
@@ -150,10 +146,7 @@ def pretrain(config: FusionConfig, device: str = "cpu") -> Pretrained:
         return objective.terms(*(one.to(device) for one in batch(step)), generator)
 
     history = _optimise(model, terms, config.steps, config.lr, objective.after_step)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    note = {"history": history, "seconds": time.perf_counter() - started}
-    _write(path, weights, note)
-    return Pretrained(config, **note, weights=weights)
+    return model.state_dict(), {"history": history, "seconds": time.perf_counter() - started}
 
 
 def finetune(
@@ -167,11 +160,8 @@ def finetune(
     """
     check_choice(name, "name", TASKS)
     check_choice(inputs, "inputs", INPUTS)
-    path = _place(["finetune", asdict(config), name, inputs, split], device)
-    if (found := _read(path)) is None:
-        found = _finetune(config, name, inputs, split, device)
-        _write(path, *found)
-    tensors, note = found
+    key = _key(["finetune", asdict(config), name, inputs, split], device)
+    tensors, note = _store().make(key, lambda: _finetune(config, name, inputs, split, device))
     return Finetuned(config, name, inputs, note["history"], note["seconds"], **tensors)
 
 
@@ -201,7 +191,7 @@ def _finetune(
     chosen = choose(model, test)
     tensors = {"chosen": chosen, "right": chosen == test.answer, "kind": test.kind, "novel": test.novel}
     note = {"history": [row["answer"] for row in history], "seconds": time.perf_counter() - started}
-    return {key: value.contiguous() for key, value in tensors.items()}, note
+    return tensors, note
 
 
 @torch.no_grad()
@@ -283,32 +273,14 @@ def _architecture(config: FusionConfig) -> Architecture:
 
 @cache
 def _code() -> str:
-    return _dependencies.digest(
-        _dependencies.closure("gaplib.fusion.runs", packages=False, leave_out=("gaplib._dependencies",))
-    )
+    return _dependencies.digest(_dependencies.closure("gaplib.fusion.runs", packages=False, leave_out=NOT_BEHAVIOUR))
 
 
-def _place(content: list[Any], device: str) -> Path:
-    """File of a result: its name hashes the configuration, the data, the code, torch's version, the kind of device."""
+def _store() -> Store:
+    return Store(cache_dir() / "fusion", "cached fusion result")
+
+
+def _key(content: list[Any], device: str) -> str:
+    """Key of a result: its configuration, the data, the code, torch's version, the kind of device."""
     kind, _ = check_device(device)
-    everything = [content, glyphs.load().digest, _code(), torch.__version__, kind]
-    key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
-    return cache_dir() / "fusion" / f"{key}.safetensors"
-
-
-def _write(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as partial:
-        save_file(tensors, partial, metadata={"gaplib.fusion": json.dumps(note)})
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            note = json.loads(file.metadata()["gaplib.fusion"])
-            return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        warnings.warn(f"a cached fusion result is damaged and will be made again: {error}", stacklevel=3)
-        return None
+    return content_key([content, glyphs.load().digest, _code(), torch.__version__, kind])

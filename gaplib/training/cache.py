@@ -7,24 +7,21 @@ The key hashes what a result depends on: the configuration, the data, the code o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from gaplib import _dependencies
+from gaplib import _dependencies, _store
+from gaplib._store import Store, content_key
 from gaplib.data import cache_dir
 
 #: Modules under gaplib.training that do not change what a run gives: they find, lock or name files.
-NOT_BEHAVIOUR = ("gaplib.training.cache", "gaplib._dependencies", "gaplib._atomic")
+NOT_BEHAVIOUR = ("gaplib.training.cache", *_store.NOT_BEHAVIOUR)
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,12 @@ class Entry:
             "torch": torch.__version__,
             "device": str(device).partition(":")[0],
         }
-        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-        return cls(config, cache_dir() / "runs" / key)
+        return cls(config, Store(cache_dir() / "runs").folder(content_key(content)))
+
+    @property
+    def store(self) -> Store:
+        """The store that the entry is in."""
+        return Store(self.folder.parent)
 
     def load(self) -> Any:
         """The finished run, or None when there is none, or a damaged one."""
@@ -62,21 +63,13 @@ class Entry:
             return None
         return run if run.config == self.config else None
 
-    @contextmanager
-    def lock(self, timeout: float) -> Iterator[None]:
+    def lock(self, timeout: float) -> AbstractContextManager[None]:
         """Be the only process at this entry. The lock ends with its process, however that ends."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.folder.with_suffix(".lock"), timeout=timeout):
-                yield
-        except Timeout:
-            raise TimeoutError(
-                f"another process has been training this run for over {timeout:g} s ({self.folder})"
-            ) from None
+        return self.store.lock(self.folder.name, timeout, doing="training this run")
 
     def clear(self) -> None:
         """Remove what the entry holds."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.store.clear(self.folder.name)
 
     def finished(self) -> None:
         """Drop what only an unfinished run needs."""

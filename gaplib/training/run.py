@@ -7,7 +7,6 @@ run.json                  configuration, history, final metrics, versions, secon
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from gaplib._atomic import atomic, sha256, write_text_atomically
+from gaplib._store import content_hash
 from gaplib._validate import check_choice
 from gaplib.geometry.inputs import normalize
 from gaplib.training.config import RunConfig
@@ -114,7 +114,7 @@ class Run:
             **self.info,
             "files": {name: sha256(folder / name) for name in _DATA_FILES},
         }
-        content["sha256"] = _self_hash(content)
+        content["sha256"] = content_hash(content)
         write_text_atomically(folder / "run.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     @classmethod
@@ -123,7 +123,7 @@ class Run:
         folder = Path(folder)
         try:
             content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            if content.pop("sha256") != _self_hash(content):
+            if content.pop("sha256") != content_hash(content):
                 raise RunFolderError(f"{folder}: run.json is damaged (its SHA-256 is not its own)")
             if content.pop("format") != FORMAT:
                 raise RunFolderError(f"{folder}: expected a run of format {FORMAT}; written by another gaplib")
@@ -144,10 +144,6 @@ class Run:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise RunFolderError(f"{folder}: not a finished run, or damaged: {error}") from error
-
-
-def _self_hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def reserve_folder(folder: str | Path, config: RunConfig, data_digest: str, resume: bool) -> Path:
@@ -177,7 +173,7 @@ def reserve_folder(folder: str | Path, config: RunConfig, data_digest: str, resu
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Refuse a claimed folder that another process is training in, and clear away what a killed one left half-written.
+    """Refuse a reserved folder that another process is training in, and clear away what a killed one left half-written.
 
     The lock ends with its process, however that ends.
     """

@@ -256,9 +256,8 @@ def cache(tmp_path, monkeypatch):
 def test_runs_are_functions_of_their_configuration_and_kept(cache):
     torch.manual_seed(0)
     first = runs.finetune(TINY, "nlvr")
-    files = sorted(cache.iterdir())
+    files = sorted(cache.glob("*.safetensors"))
     assert len(files) == 2
-    assert all(file.suffix == ".safetensors" for file in files)
     assert runs.finetune(TINY, "nlvr").seconds == first.seconds  # read, not trained
     for file in files:
         file.write_bytes(b"damaged")
@@ -287,7 +286,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_leaves_nothing(c
     monkeypatch.setattr(losses, "masking_loss", lambda logits, words: logits.sum() * torch.nan)
     with pytest.raises(runs.NonFiniteLoss, match="step 0: masking"):
         runs.pretrain(TINY)
-    assert not cache.exists() or not any(cache.iterdir())
+    assert {file.suffix for file in cache.iterdir()} <= {".lock"}
 
 
 def test_unimodal_inputs_hold_one_input_only():
