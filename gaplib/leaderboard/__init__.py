@@ -20,9 +20,10 @@ from tqdm.auto import tqdm
 from gaplib._validate import check_integer
 from gaplib.glyph_tasks.suite import evaluate as evaluate_suite
 from gaplib.leaderboard import processes, ray_cluster
-from gaplib.leaderboard.folder import LeaderboardFolderError, claimed, write_row, write_table
-from gaplib.leaderboard.plan import FIRST_SEED, METHODS_AND_CONTROLS, Plan, Spec
-from gaplib.leaderboard.rows import Result, columns
+from gaplib.leaderboard.folder import LeaderboardFolderError, reserved, write_row
+from gaplib.leaderboard.jobs import Result, Spec
+from gaplib.leaderboard.plan import FIRST_SEED, Plan
+from gaplib.leaderboard.table import METHODS_AND_CONTROLS, columns, write_table
 
 __all__ = ["FIRST_SEED", "METHODS_AND_CONTROLS", "LeaderboardFailed", "LeaderboardFolderError", "leaderboard"]
 
@@ -70,7 +71,7 @@ def leaderboard(
     plan = Plan(setting, dict(changes or {}), evaluate)
     wanted = plan.rows(methods, seeds)
     cluster = ray_cluster.reachable(ray) if ray is not None else None
-    with claimed(Path(out), plan) as folder:
+    with reserved(Path(out), plan.identity()) as folder:
         rows = plan.read(folder)
         missing = [spec for spec in wanted if spec.key not in rows]
         failures: dict[tuple[str, int], str] = {}

@@ -1,21 +1,17 @@
-"""The leaderboard's folder: claimed by one comparison, written by one process, each file whole or not there."""
+"""The leaderboard's folder: reserved by one comparison, written by one process, each file whole or not there."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gaplib._atomic import atomic, write_text_atomically
-
-if TYPE_CHECKING:
-    from gaplib.leaderboard.plan import Plan
+from gaplib._atomic import write_text_atomically
+from gaplib._store import Store
 
 IDENTITY = "leaderboard.json"
 
@@ -25,19 +21,19 @@ class LeaderboardFolderError(ValueError):
 
 
 @contextmanager
-def claimed(folder: Path, plan: Plan) -> Iterator[Path]:
-    """``folder`` for this plan and this process alone, or ``LeaderboardFolderError``.
+def reserved(folder: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
+    """``folder`` for the comparison of this identity and for this process alone, or ``LeaderboardFolderError``.
 
     It may be missing, empty, or this comparison's. What a killed process left half-written is removed.
     """
-    ours = json.loads(json.dumps(plan.identity()))
+    ours = json.loads(json.dumps(dict(identity)))
     if folder.exists() and not folder.is_dir():
         raise LeaderboardFolderError(f"out: expected a folder, got the file {folder}")
     _check(folder, ours)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            _check(folder, ours)  # another process may have claimed it since
+            _check(folder, ours)  # another process may have reserved it since
             for left_over in [*folder.glob(".*.part"), *folder.glob("rows/.*.part")]:
                 left_over.unlink(missing_ok=True)
             (folder / "rows").mkdir(exist_ok=True)
@@ -72,38 +68,16 @@ def _foreign(path: Path) -> bool:
 
 def write_row(folder: Path, key: str, row: Mapping[str, Any]) -> None:
     """One row as a file of its own, with its own hash."""
-    content = {**row, "sha256": _self_hash(row)}
-    write_text_atomically(folder / "rows" / f"{key}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    _rows(folder).write(key, {}, row)
 
 
 def read_rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every row of the folder with its key; a damaged one is passed over with a warning, and will be made again."""
-    for file in sorted((folder / "rows").glob("*.json")):
-        try:
-            row = json.loads(file.read_text(encoding="utf-8"))
-            if row.pop("sha256") != _self_hash(row):
-                raise ValueError("its SHA-256 is not its own")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            warnings.warn(f"{file}: a damaged row, which will be made again: {error}", stacklevel=3)
-            continue
-        yield file.stem, row
+    store = _rows(folder)
+    for key in store.stored_keys():
+        if (found := store.read(key)) is not None:
+            yield key, found[1]
 
 
-def _self_hash(row: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
-
-
-def write_table(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """leaderboard.csv and leaderboard.parquet, ordered by method (as the table of methods has them) and seed."""
-    from gaplib.leaderboard.plan import METHODS_AND_CONTROLS
-    from gaplib.leaderboard.rows import columns
-
-    place = {name: i for i, name in enumerate(METHODS_AND_CONTROLS)}
-    ordered = sorted(rows, key=lambda row: (place.get(row["method"], len(place)), row["method"], row["seed"]))
-    if not ordered:
-        return
-    table = columns(ordered)
-    with atomic(folder / "leaderboard.csv") as partial:
-        table.to_csv(partial, index=False)
-    with atomic(folder / "leaderboard.parquet") as partial:
-        table.to_parquet(partial, index=False)
+def _rows(folder: Path) -> Store:
+    return Store(folder / "rows", "row")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -13,41 +11,19 @@ from typing import Any
 
 import gaplib
 from gaplib import _dependencies
+from gaplib._store import content_key
 from gaplib._validate import check_choice, check_integer
 from gaplib.data import glyphs
 from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.leaderboard.folder import read_rows
+from gaplib.leaderboard.jobs import Job, Spec
+from gaplib.leaderboard.table import METHODS_AND_CONTROLS
 from gaplib.methods import METHODS, method
 from gaplib.training import presets
 from gaplib.training.cache import NOT_BEHAVIOUR, Entry
 from gaplib.training.config import RunConfig
 
 FIRST_SEED = 100
-#: what None asks for: everything that is trained, every treatment (of CLIP), every control
-METHODS_AND_CONTROLS = (*presets.TRAINED, *(name for name, row in METHODS.items() if row.post_hoc), *CONTROLS)
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One row to be made: what is trained, the treatment after it or the control on it, and the row's key."""
-
-    method: str
-    seed: int
-    setting: str
-    config: RunConfig
-    run_key: str
-    key: str
-    treatment: str = ""
-    control: str = ""
-
-
-@dataclass(frozen=True)
-class Job:
-    """All missing rows on one run, so that no two processes or machines train it. ``code`` is what must run it."""
-
-    specs: tuple[Spec, ...]
-    code: str
-    evaluate: Callable[..., Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -106,7 +82,7 @@ class Plan:
             run_key = Entry.of(config, _data_digest(config.image_size), "cpu").folder.name
             content = [run_key, row.post_hoc, control, seed if control == "untrained" else 0, self.name, self.code]
             # The name too: two names for one run, such as a combination's orders, are rows of their own.
-            key = hashlib.sha256(json.dumps([name, gaplib.__version__, *content]).encode()).hexdigest()[:32]
+            key = content_key([name, gaplib.__version__, *content])
             self._specs[name, seed] = Spec(name, seed, self.setting, config, run_key, key, row.post_hoc, control)
         return self._specs[name, seed]
 
@@ -154,7 +130,7 @@ def _digest(modules: tuple[str, ...], file: str | None) -> str:
 
 
 #: modules that name, lock or find things; the keys of runs cover what a configuration says
-_PLAN = (*NOT_BEHAVIOUR, "gaplib.leaderboard.plan", "gaplib.leaderboard.folder")
+_PLAN = (*NOT_BEHAVIOUR, *(f"gaplib.leaderboard.{name}" for name in ("plan", "folder", "jobs")))
 
 
 @cache

@@ -8,13 +8,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from gaplib._worker import end_with_parent
-
-if TYPE_CHECKING:
-    from gaplib.leaderboard.plan import Job
-    from gaplib.leaderboard.rows import Result
+from gaplib.leaderboard import rows
+from gaplib.leaderboard.jobs import Job, Result
 
 # torch reads these when it starts; two processes of two threads each were measured 14 times slower than of one.
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -30,13 +27,11 @@ def results(jobs: Sequence[Job], processes: int) -> Iterator[Result]:
     )
     try:
         with _one_thread():  # all of the pool's processes start with the first submission
-            futures = {pool.submit(_results, job): job for job in jobs}
+            futures = {pool.submit(rows.results, job): job for job in jobs}
         for future in as_completed(futures):
             try:
                 yield from future.result()
             except BrokenProcessPool:
-                from gaplib.leaderboard.rows import Result
-
                 why = "its process, or one beside it, ended abruptly (out of memory?); the same call tries it again"
                 yield from (Result(spec, error=why) for spec in futures[future].specs)
         pool.shutdown()
@@ -44,12 +39,6 @@ def results(jobs: Sequence[Job], processes: int) -> Iterator[Result]:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
             child.kill()
-
-
-def _results(job: Job) -> list[Result]:
-    from gaplib.leaderboard import rows
-
-    return rows.results(job)
 
 
 @contextmanager

@@ -11,11 +11,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from gaplib.leaderboard.plan import Job
-    from gaplib.leaderboard.rows import Result
+from gaplib.leaderboard import plan, rows
+from gaplib.leaderboard.jobs import Job, Result
 
 _CONNECT, _ANSWER = 3.0, 30.0  # seconds
 
@@ -56,8 +55,6 @@ def results(jobs: Sequence[Job], address: str) -> Iterator[Result]:
         return
     import ray
 
-    from gaplib.leaderboard.rows import Result
-
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     try:
         task = ray.remote(num_cpus=1, max_retries=2)(_results)
@@ -77,8 +74,6 @@ def results(jobs: Sequence[Job], address: str) -> Iterator[Result]:
 
 
 def _results(job: Job) -> list[Result]:
-    from gaplib.leaderboard import plan, rows
-
     if plan.code_digest(job.evaluate) != job.code:
         raise RuntimeError("the gaplib of this machine of the cluster is not the caller's")
     return rows.results(job)

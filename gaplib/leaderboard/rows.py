@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import pandas as pd
 import torch
 
 import gaplib
 from gaplib import posthoc
 from gaplib.data import glyphs
 from gaplib.glyph_tasks.controls import CONTROLS
+from gaplib.leaderboard.jobs import Job, Result, Spec
 from gaplib.training import Run, cached_run
 from gaplib.training.history import encode
 
-if TYPE_CHECKING:
-    from gaplib.leaderboard.plan import Job, Spec
-
 #: Training characters that a treatment is fitted to, the same for every run.
 FIT_SAMPLE = 2000
-
-
-@dataclass(frozen=True)
-class Result:
-    """A row, or why there is none."""
-
-    spec: Spec
-    row: dict[str, Any] | None = None
-    error: str = ""
 
 
 def results(job: Job) -> list[Result]:
@@ -91,12 +78,6 @@ def row(spec: Spec, run: Run, metrics: Mapping[str, float]) -> dict[str, Any]:
         "configuration": json.dumps(run.config.to_dict(), sort_keys=True),
         "metrics": dict(metrics),
     }
-
-
-def columns(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a table: what they are, then a column a metric (empty where a control has no such metric)."""
-    flat = [{**{k: v for k, v in one.items() if k != "metrics"}, **one["metrics"]} for one in rows]
-    return pd.DataFrame(flat)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """The leaderboard: whole after any interruption, careful with folders, honest about rows that fail."""
 
+import ast
+import graphlib
 import json
 import math
 import os
@@ -17,6 +19,7 @@ import leaderboard_fakes as fakes
 import pandas as pd
 import pytest
 
+from gaplib import _dependencies
 from gaplib.data import cache_dir
 from gaplib.leaderboard import LeaderboardFailed, LeaderboardFolderError, leaderboard, plan, ray_cluster
 from gaplib.training import cached_run
@@ -130,7 +133,21 @@ def test_everything_that_none_stands_for_can_be_planned():
     rows = plan.Plan("tuned", {}, fakes.cheap).rows(None, [100, 101])
     assert len({row.key for row in rows}) == len(rows) == 2 * len(plan.METHODS_AND_CONTROLS)
     trained = {row.run_key for row in rows}
-    assert len(trained) == 2 * len(plan.common.TRAINED)  # treatments and controls train nothing of their own
+    assert len(trained) == 2 * len(plan.presets.TRAINED)  # treatments and controls train nothing of their own
+
+
+def test_modules_import_each_other_without_a_circle():
+    """Imports in functions and for type checkers count too."""
+    graph = {}
+    for file in (_dependencies.ROOT / "gaplib" / "leaderboard").glob("*.py"):
+        found = graph.setdefault(file.stem, set())
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "gaplib.leaderboard":
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module.startswith("gaplib.leaderboard."):
+                found.add(node.module.rpartition(".")[2])
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+    assert order.index("jobs") < order.index("plan") < order.index("ray_cluster") < order.index("__init__")
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------------

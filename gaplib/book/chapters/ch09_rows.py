@@ -21,9 +21,10 @@ from gaplib.data import cache_dir
 from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.glyph_tasks.suite import evaluate
 from gaplib.leaderboard import LeaderboardFailed, leaderboard, processes
-from gaplib.leaderboard.folder import claimed, write_row
-from gaplib.leaderboard.plan import Plan, Spec
-from gaplib.leaderboard.rows import columns
+from gaplib.leaderboard.folder import reserved, write_row
+from gaplib.leaderboard.jobs import Spec
+from gaplib.leaderboard.plan import Plan
+from gaplib.leaderboard.table import columns
 from gaplib.training import Run, presets
 
 METHODS = (
@@ -91,7 +92,7 @@ def setting_rows(
     with ExitStack() as stack:
         folders, rows, names, missing = {}, {}, {}, {}
         for name, (plan, method) in plans.items():
-            folders[name] = stack.enter_context(claimed(_folder(out) / name.replace(" ", "_"), plan))
+            folders[name] = stack.enter_context(reserved(_folder(out) / name.replace(" ", "_"), plan.identity()))
             found = plan.read(folders[name])
             for spec in plan.rows([method], seeds):
                 if spec.key in found:
