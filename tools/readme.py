@@ -75,7 +75,7 @@ def draw(rows: dict[str, Estimate], path: Path) -> None:
 
     with mpl.rc_context({**plots.settings("light"), "svg.hashsalt": "gaplib", "svg.fonttype": "path"}):
         figure, axes = plots.figure(width=7.0, height=0.5 + 0.4 * len(rows))
-        plots.forest(axes, list(rows.items()), groups=[int("untrained" in label) for label in rows])
+        plots.forest(rows, groups=[int("untrained" in label) for label in rows]).on(axes)
         axes.set_xlabel("centroid distance less its permutation floor")
         axes.set_xlim(left=0)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,8 @@ def test_closure_is_what_python_loads(monkeypatch):
     found = {str(file) for file in _dependencies.closure("gaplib.training")}
     assert files <= found
     assert str(_dependencies.ROOT / "gaplib" / "losses" / "__init__.py") in files
-    assert not any("plots" in file or "claims" in file for file in found)
+    inside = {os.path.relpath(file, _dependencies.ROOT) for file in found}  # the checkout's own path may hold any word
+    assert not any("plots" in file or "claims" in file for file in inside)
 
 
 def digest_of(tmp_path, source):
