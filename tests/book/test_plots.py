@@ -353,6 +353,8 @@ def test_clouds_join_partners_and_centroids():
     assert ax.get_aspect() == 1
     with pytest.raises(ValueError, match="partners"):
         plots.clouds({"images": x, "texts": y[:1]}, partners=2)
+    with pytest.raises(ValueError, match=r"clouds: .* 'texts'"):
+        plots.clouds({"images": x, "texts": np.zeros((2, 3))})
 
 
 def test_distributions_share_bins_and_have_area_one():

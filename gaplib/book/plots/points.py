@@ -38,7 +38,7 @@ def scatter(
     >>> [text.get_text() for text in drawn().axes[0].texts]
     ['0.4', '0.01']
     """
-    points = {label: _plane(given, label) for label, given in series.items()}
+    points = {label: _plane(given, "series", label) for label, given in series.items()}
     if not points:
         raise ValueError("series: expected at least one, got none")
     for what, given in (("join", join), ("names", names or {}), ("best", best or {})):
@@ -92,7 +92,7 @@ def clouds(
     >>> len(drawn().axes[0].collections)  # two clouds, two centroids
     4
     """
-    planes = {label: _plane(given, label) for label, given in clouds.items()}
+    planes = {label: _plane(given, "clouds", label) for label, given in clouds.items()}
     if not planes:
         raise ValueError("clouds: expected at least one, got none")
     one, other = (list(planes.values()) * 2)[:2]
@@ -123,12 +123,12 @@ def clouds(
     return Panel(paint, Frame(**({"width": 5.0, "height": 4.6} if circle else {"height": 4.6}) | frame))
 
 
-def _plane(given: Any, label: str) -> np.ndarray:
+def _plane(given: Any, what: str, label: str) -> np.ndarray:
     """An array (points, 2) of finite numbers, from one or from (x, y)."""
     try:
         xy = np.stack([np.asarray(one, dtype=float) for one in given], 1 if isinstance(given, tuple) else 0)
     except ValueError:
-        raise ValueError(f"series: expected x and y of one length for {label!r}, got {given!r:.60}") from None
+        raise ValueError(f"{what}: expected x and y of one length for {label!r}, got {given!r:.60}") from None
     if xy.ndim != 2 or xy.shape[1] != 2 or not np.isfinite(xy).all():
-        raise ValueError(f"series: expected finite values of shape (points, 2) for {label!r}, got shape {xy.shape}")
+        raise ValueError(f"{what}: expected finite values of shape (points, 2) for {label!r}, got shape {xy.shape}")
     return xy
