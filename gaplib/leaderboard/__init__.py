@@ -64,9 +64,11 @@ def leaderboard(
     Raises:
         ValueError: unknown names (near ones are listed), seeds that repeat, an address that does not answer.
         LeaderboardFolderError: a folder with something else in it, or another comparison's; nothing is overwritten.
+        RuntimeError: called at the top of a script, not under ``if __name__ == "__main__":`` (its processes import it).
         LeaderboardFailed: after everything else is done and written, if rows failed (a NaN, an exception).
         ImportError: ``ray`` without the extra ``gaplib[ray]``.
     """
+    processes.end_if_imported()
     jobs = check_integer(jobs, "jobs", low=1)
     plan = Plan(setting, dict(changes or {}), evaluate)
     wanted = plan.rows(methods, seeds)

@@ -292,6 +292,29 @@ def test_rows_that_fail_are_reported_and_the_others_kept(tmp_path):
     assert len(list((tmp_path / "board" / "rows").iterdir())) == 2
 
 
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(program(tmp_path / "board")[-1])
+    environment = os.environ | {
+        "PYTHONPATH": str(_dependencies.ROOT)
+    }  # a script's own folder takes the place of this one
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=False, timeout=280
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("RuntimeError: leaderboard: its processes import the script, which calls it again")
+    assert 'under `if __name__ == "__main__":`' in last
+    assert done.stderr.count("Traceback") == 1  # the processes themselves say nothing
+    assert list(tmp_path.glob("board/rows/*")) == []
+
+
+def test_a_script_from_standard_input_is_told_so(tmp_path):
+    code = program(tmp_path / "board")[-1]
+    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=False, timeout=280)
+    assert "its processes import the script, and <stdin> is no file" in done.stderr.strip().splitlines()[-1]
+    assert done.stderr.count("Traceback") == 1
+
+
 # --- Ray --------------------------------------------------------------------------------------------------------------
 
 CLUSTER = """
