@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from gaplib._atomic import atomic, write_text_atomically
+from gaplib._atomic import atomic
 
 #: Modules that find, lock or name files. A key of code leaves them out: an edit of theirs changes no result.
 NOT_BEHAVIOUR = ("gaplib._store", "gaplib._dependencies", "gaplib._atomic")
@@ -129,12 +129,10 @@ class Store:
         """
         text = json.dumps(sealed(note), indent=None if tensors else 1)
         ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        data = save(ready, {"note": text, "sha256": _tensor_hash(ready)}) if ready else f"{text}\n".encode()
         self.root.mkdir(parents=True, exist_ok=True)
-        if ready:
-            with atomic(self._file(key, _TENSORS)) as partial:
-                save_file(ready, partial, metadata={"note": text, "sha256": _tensor_hash(ready)})
-        else:
-            write_text_atomically(self._file(key, _JSON), text + "\n")
+        with atomic(self._file(key, _TENSORS if ready else _JSON)) as partial:
+            partial.write_bytes(data)
 
     def make(
         self,

@@ -1,6 +1,7 @@
 """The fusion model: momentum, hard negatives, pre-training losses against references, heads, training and its cache."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -269,6 +270,16 @@ def test_runs_are_functions_of_their_configuration_and_kept(cache):
     assert not runs.pretrain(TINY).model().training
     assert 0 <= first.accuracy <= 1
     assert first.accuracy == float(first.right.double().mean())
+
+
+def test_of_two_that_want_one_result_one_trains(cache, monkeypatch):
+    built, real = [], runs._pretrain
+    monkeypatch.setattr(runs, "_pretrain", lambda *args: (built.append(1), real(*args))[1])
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: runs.pretrain(TINY), range(2))
+    assert len(built) == 1
+    assert first.seconds == second.seconds
+    assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
 
 
 def test_variants_share_all_but_the_term(cache):
