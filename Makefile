@@ -53,7 +53,7 @@ $(VENV)/.stamp: requirements.txt tools/make_venv.sh $(if $(shell tools/make_venv
 	@tools/make_venv.sh $(VENV)
 
 lock: $(VENV)/.stamp
-	$(VENV)/bin/uv pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 \
+	$(VENV)/bin/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --python-version 3.11 \
 	    --no-emit-index-url --no-header -q -o requirements.txt
 
 # --- notebooks ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gaplib._extras import MissingExtra
+
 # Nothing heavy is imported here: `--help` answers at once, and each command imports what it needs.
 
 
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return _say(getattr(options, "when_interrupted", "interrupted"), 130)
-    except (ValueError, OSError) as error:
+    except (MissingExtra, ValueError, OSError) as error:
         return _say(str(error), 2)
     except _Stopped as error:
         return _say(str(error), 1)
@@ -172,8 +174,6 @@ def _leaderboard(options: argparse.Namespace) -> None:
         frame = leaderboard(methods, seeds, options.out, jobs, options.setting, ray=options.ray, changes=changes)
     except LeaderboardFailed as error:
         failed, frame = error, error.frame
-    except ImportError as error:  # Ray
-        raise ValueError(str(error)) from error
     if len(frame):
         wanted = ("gap.centroid_distance", "recall.mean@1", "zero_shot.mean", "probe.mean")
         means = frame.groupby("method", sort=False)[[name for name in wanted if name in frame]].mean()

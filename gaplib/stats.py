@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from scipy import stats as _scipy
-from statsmodels.stats.proportion import proportion_confint
 
 from gaplib._validate import check_integer, check_labels, check_number
 
@@ -183,7 +182,7 @@ def proportion(successes: int, trials: int, level: float = 0.95) -> Estimate:
     trials = check_integer(trials, "trials", low=1)
     successes = check_integer(successes, "successes", low=0, high=trials)
     check_number(level, "level", low=0, high=1, low_open=True, high_open=True)
-    low, high = proportion_confint(successes, trials, alpha=1 - level, method="beta")
+    low, high = _scipy.binomtest(successes, trials).proportion_ci(level, method="exact")
     p = successes / trials
     se = math.sqrt(p * (1 - p) / trials)
     return Estimate(p, min(float(low), p), max(float(high), p), trials, PROPORTION, se)

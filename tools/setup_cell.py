@@ -33,13 +33,14 @@ if importlib.util.find_spec("gaplib") is None:
     if not source:
         raise ModuleNotFoundError(
             "gaplib is not installed, and this copy of the book names no address to install it from. Get the book's "
-            "repository, run `pip install -e .` in its root (or `make book`), then run this cell again."
+            "repository, run `pip install -e '.[book]'` in its root (or `make book`), then run this cell again."
         )
+    wanted = f"gaplib[book] @ {{source}}" if "://" in source else f"{{source}}[book]"
     kept = [d for d in importlib.metadata.distributions() if d.name in ("torch", "torchvision", "numpy")]
     with tempfile.TemporaryDirectory() as folder:
         constraints = pathlib.Path(folder, "constraints.txt")
         constraints.write_text("".join(f"{{d.name}}=={{d.version}}\\n" for d in kept))
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints), source]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints), wanted]
         subprocess.run(command, check=True)
     importlib.invalidate_caches()"""
 

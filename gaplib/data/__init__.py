@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pooch
+from gaplib._extras import need
 
 
 def cache_dir() -> Path:
@@ -14,7 +14,12 @@ def cache_dir() -> Path:
     The folder need not exist yet; who writes there makes it.
     """
     named = os.environ.get("GAPLIB_CACHE", "").strip()
-    return Path(named).expanduser().absolute() if named else Path(pooch.os_cache("gaplib"))
+    if named:
+        return Path(named).expanduser().absolute()
+    need("train", "pooch")
+    import pooch
+
+    return Path(pooch.os_cache("gaplib"))
 
 
 class DataUnavailable(RuntimeError):

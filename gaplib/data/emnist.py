@@ -10,6 +10,10 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from gaplib._extras import need
+
+need("train", "PIL")
+
 import numpy as np
 import torch
 from PIL import Image
@@ -62,6 +66,7 @@ def load(
     size, seed = check_integer(size, "size", low=12, high=128), check_integer(seed, "seed", low=0)
     folder = cache_dir() if root is None else Path(root)
     try:
+        need("open-clip", "torchvision")
         from torchvision.datasets import EMNIST
     except ImportError as error:
         raise DataUnavailable(f"EMNIST is read through torchvision, which does not load here: {error}") from error

@@ -8,6 +8,10 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from gaplib._extras import need
+
+need("train", "PIL", "matplotlib")
+
 import matplotlib
 import numpy as np
 import PIL

@@ -10,6 +10,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gaplib._extras import need
+
+need("train", "pooch")
+
 import numpy as np
 import pooch
 import torch

@@ -14,6 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from gaplib._extras import need
+
+need("train", "filelock", "pyarrow", "tqdm")
+
 import pandas as pd
 from tqdm.auto import tqdm
 

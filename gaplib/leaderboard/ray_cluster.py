@@ -5,7 +5,6 @@ Every machine needs the caller's gaplib (checked before anything is trained ther
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from gaplib._extras import need
 from gaplib.leaderboard import plan, rows
 from gaplib.leaderboard.jobs import Job, Result
 
@@ -25,14 +25,13 @@ def reachable(address: str) -> str:
     ``ray.init`` itself tries for over a minute, and then ends the process that called it.
 
     Raises:
-        ImportError: Ray is not installed.
+        MissingExtra: Ray is not installed.
         ValueError: not "HOST:PORT" or "auto"; nothing answers within 3 s; what answers is no Ray cluster (30 s).
     """
     parts = re.fullmatch(r"(?P<host>[^\s/:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", str(address))
     if address != "auto" and (not parts or not 0 < int(parts["port"]) < 65536):
         raise ValueError(f"ray: expected an address HOST:PORT, or auto, got {address!r}")
-    if importlib.util.find_spec("ray") is None:
-        raise ImportError("ray: Ray is not installed; it comes with the extra: pip install 'gaplib[ray]'")
+    need("ray", "ray")
     if parts:
         try:
             socket.create_connection((parts["host"].strip("[]"), int(parts["port"])), timeout=_CONNECT).close()

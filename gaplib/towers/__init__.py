@@ -5,6 +5,10 @@
 Every builder is seeded and leaves torch's global random state as it was.
 """
 
+from gaplib._extras import need
+
+need("train", "safetensors")
+
 from gaplib.towers.external import OpenClipTowers, open_clip_towers, quiet, torchvision_image_tower
 from gaplib.towers.files import build, load
 from gaplib.towers.tiny import BagOfTokens, FixedMap, image_pair_towers, tiny_towers

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from gaplib._extras import need
 from gaplib._validate import check_choice
 from gaplib.data import DataUnavailable, cache_dir
 from gaplib.towers.two_tower import TwoTower, check_images, check_tokens, seeded
@@ -67,6 +68,7 @@ def open_clip_towers(
     Raises ``ValueError`` for a name or tag that open_clip does not have (near ones are listed), and `DataUnavailable`
     when weights (or a text tower that open_clip takes from the transformers library) cannot be had here.
     """
+    need("open-clip", "open_clip")
     import open_clip
 
     check_choice(name, "name", open_clip.list_models())
@@ -94,6 +96,7 @@ def torchvision_image_tower(name: str, seed: int = 0, mode: str = "eval") -> nn.
     "eval" its initial running ones (mean 0, variance 1): at random initialisation the two differ much.
     Raises ``ValueError`` for an unknown name, a mode other than these two, or a network without a linear head.
     """
+    need("open-clip", "torchvision")
     import torchvision
 
     check_choice(name, "name", torchvision.models.list_models(module=torchvision.models))

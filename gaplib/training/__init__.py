@@ -1,5 +1,9 @@
 """Train two towers: a loop for any towers and data, runs on disk and in a cache, presets of the book."""
 
+from gaplib._extras import need
+
+need("train", "filelock", "lightning_fabric", "safetensors", "tqdm")
+
 from gaplib.training.config import RunConfig
 from gaplib.training.run import Run, RunFolderError
 from gaplib.training.trainer import NonFiniteLoss, cached_run, train

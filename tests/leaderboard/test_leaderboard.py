@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib.util
 import json
 import math
 import os
@@ -366,7 +367,7 @@ def test_what_is_no_address_is_refused(tmp_path, address):
 
 
 def test_an_unreachable_cluster_is_an_error_within_seconds(tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     with socket.socket() as held:  # bound but not listening: refused at once, and nobody else's
         held.bind(("127.0.0.1", 0))
         message, seconds = refused_address(tmp_path, f"127.0.0.1:{held.getsockname()[1]}")
@@ -375,7 +376,7 @@ def test_an_unreachable_cluster_is_an_error_within_seconds(tmp_path, monkeypatch
 
 
 def test_what_answers_but_is_no_cluster_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(ray_cluster, "_ANSWER", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=server.accept, daemon=True).start()
@@ -385,7 +386,7 @@ def test_what_answers_but_is_no_cluster_is_an_error(tmp_path, monkeypatch):
 
 
 def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=re.escape("pip install 'gaplib[ray]'")):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=re.escape('pip install "gaplib[ray]"')):
         make(tmp_path / "board", ["clip"], ray="127.0.0.1:6379")
     assert not (tmp_path / "board").exists()

@@ -68,7 +68,7 @@ def test_setup_cell_says_what_to_do_without_an_address(tmp_path):
     done = python(["-S", "-c", setup_cell.setup_text("")], cwd=tmp_path)
     assert done.returncode == 1
     assert "names no address to install it from" in done.stderr
-    assert "pip install -e ." in done.stderr
+    assert "pip install -e '.[book]'" in done.stderr
 
 
 def python(arguments, cwd, executable=sys.executable, **environment):
@@ -84,7 +84,10 @@ def wheel(folder, name, version, requires=()):
     needed = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
     with zipfile.ZipFile(path, "w") as file:
         file.writestr(f"{name}/__init__.py", f"__version__ = {version!r}\n")
-        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}")
+        file.writestr(
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}Provides-Extra: book\n",
+        )
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{info}/RECORD", "")
     return path
@@ -98,7 +101,7 @@ def test_setup_cell_installs_gaplib_and_never_replaces_torch(tmp_path):
     wheel(wheels, "torch", "2.0")
     wheel(wheels, "helper", "1.0", requires=["torch"])
     greedy = wheel(wheels, "gaplib", "0.1", requires=["torch>=2"])
-    modest = wheel(wheels, "gaplib", "0.2", requires=["torch>=1", "helper"])
+    modest = wheel(wheels, "gaplib", "0.2", requires=["torch>=1", 'helper; extra == "book"'])
     made = python(["-m", "venv", "environment"], cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     own = tmp_path / "environment" / "bin" / "python"
@@ -109,8 +112,9 @@ def test_setup_cell_installs_gaplib_and_never_replaces_torch(tmp_path):
     assert refused.returncode != 0
     assert python(["-c", "import torch; print(torch.__version__)"], tmp_path, own).stdout == "1.0\n"
 
-    report = "\nimport gaplib, torch\nprint(gaplib.__version__, torch.__version__)"
-    first = python(["-c", setup_cell.setup_text(str(modest)) + report], tmp_path, own, **offline)
+    report = "\nimport gaplib, helper, torch\nprint(gaplib.__version__, torch.__version__)"
+    # An address for the first time, as a repository's is; the refused one was a path.
+    first = python(["-c", setup_cell.setup_text(modest.as_uri()) + report], tmp_path, own, **offline)
     assert first.stdout == "0.2 1.0\n", first.stderr
     modest.unlink()  # the second time nothing is installed, so nothing has to be there
     second = python(["-c", setup_cell.setup_text(str(modest)) + report], tmp_path, own, **offline)

@@ -8,6 +8,10 @@ The named figures check their data at once and draw later, once for each theme. 
 function without arguments that returns a matplotlib ``Figure`` (``figure`` makes one), or a ``panel`` of its own.
 """
 
+from gaplib._extras import need
+
+need("plots", "matplotlib", "seaborn")
+
 from gaplib.book.plots.display import render, show, show_html
 from gaplib.book.plots.fields import distributions, heatmap, pictures
 from gaplib.book.plots.intervals import forest, strips
