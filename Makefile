@@ -41,7 +41,7 @@ help:
 	@echo "make runs              the training runs in the cache and what they cost"
 	@echo "make confirm           the confirming run (more seeds; resumable), then results/confirm"
 	@echo "make bench             measure speed and memory (about ten minutes of a quiet machine), into $(BUILD)/bench"
-	@echo "make lint              only the lints: code, spelling, layers of imports, numbers typed into prose"
+	@echo "make lint              only the lints: code, types, spelling, layers of imports, numbers typed into prose"
 	@echo "make lock              resolve requirements.txt anew from pyproject.toml"
 	@echo "make clean             remove $(BUILD), the cache of training runs included"
 	@echo "Settings: PROFILE=quick|confirm|full SEEDS=3 DEVICE=cpu|cuda JOBS=2 GAPLIB_DATA=folder-of-published-embeddings"
@@ -131,8 +131,10 @@ serve: html
 # --- checks ------------------------------------------------------------------------------------------------------------
 
 lint: $(VENV)/.stamp
-	@echo "Lint: code, spelling, layers of imports, numbers typed into prose"
+	@echo "Lint: code, types, spelling, layers of imports, numbers typed into prose"
 	@$(VENV)/bin/ruff check -q .
+	@$(VENV)/bin/ruff format -q --check .
+	@$(VENV)/bin/mypy --no-error-summary
 	@$(VENV)/bin/codespell
 	@said=$$($(VENV)/bin/lint-imports --no-cache) || { echo "$$said"; exit 1; }
 	@$(PY) -m tools.lint_numbers

@@ -88,7 +88,13 @@ def check_nonzero_rows(x: torch.Tensor, name: str) -> torch.Tensor:
     return x
 
 
-def check_pair(x: torch.Tensor, y: torch.Tensor, names: tuple[str, str] = ("x", "y"), *, paired: bool = True) -> None:
+def check_pair(
+    x: torch.Tensor | np.ndarray,
+    y: torch.Tensor | np.ndarray,
+    names: tuple[str, str] = ("x", "y"),
+    *,
+    paired: bool = True,
+) -> None:
     """Raise ``ValueError`` unless ``x`` and ``y`` share dimension, device and, if ``paired``, the number of rows."""
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"{names[1]}: expected the dimension of {names[0]} ({x.shape[1]}), got {y.shape[1]}")

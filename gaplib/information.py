@@ -12,7 +12,9 @@ best aligned encoder keeps :math:`C^*` itself, and its excess cross-entropy over
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -24,7 +26,7 @@ from gaplib._validate import check_integer, check_number
 _TOLERANCE = 1e-9
 
 
-def check_joint(joint, name: str = "joint", ndim: int | None = 3) -> np.ndarray:
+def check_joint(joint: Any, name: str = "joint", ndim: int | None = 3) -> np.ndarray:
     """Return ``joint`` as a float64 array that sums to one, of ``ndim`` axes (``None``: at least two).
 
     Raises:
@@ -42,7 +44,7 @@ def check_joint(joint, name: str = "joint", ndim: int | None = 3) -> np.ndarray:
     return p / p.sum()
 
 
-def mutual_information(joint) -> float:
+def mutual_information(joint: Any) -> float:
     """Mutual information of the last variable with all the others together, in nats, in [0, min of the entropies].
 
     ``joint`` has two axes or more: I(A; B) for shape (a, b), I(X_T, X_V; Y) for shape (text, image, label).
@@ -56,7 +58,7 @@ def mutual_information(joint) -> float:
     return float(max(0.0, rel_entr(p, p.sum(1, keepdims=True) * p.sum(0, keepdims=True)).sum()))
 
 
-def information_gap(joint) -> float:
+def information_gap(joint: Any) -> float:
     r"""``|I(X_T; Y) - I(X_V; Y)|`` in nats for ``joint`` with axes (text, image, label) (Jiang et al. 2023, Sec. 3).
 
     Raises:
@@ -66,7 +68,7 @@ def information_gap(joint) -> float:
     return abs(mutual_information(p.sum(1)) - mutual_information(p.sum(0)))
 
 
-def common_part(joint) -> tuple[np.ndarray, np.ndarray]:
+def common_part(joint: Any) -> tuple[np.ndarray, np.ndarray]:
     """The Gács-Körner common part: the component number of every text and of every image, -1 where it never occurs.
 
     Components are those of the bipartite graph that joins a text and an image when they occur together.
@@ -85,7 +87,7 @@ def common_part(joint) -> tuple[np.ndarray, np.ndarray]:
     return labels[:text], labels[text:]
 
 
-def coarsen(joint, text_map, image_map) -> np.ndarray:
+def coarsen(joint: Any, text_map: Any, image_map: Any) -> np.ndarray:
     """The joint of (f(X_T), g(X_V), Y) for label maps given as integer arrays; symbols mapped to -1 must not occur."""
     p = check_joint(joint)
     f, g = np.asarray(text_map), np.asarray(image_map)
@@ -102,7 +104,7 @@ def coarsen(joint, text_map, image_map) -> np.ndarray:
     return out
 
 
-def aligned_excess_cross_entropy(joint) -> float:
+def aligned_excess_cross_entropy(joint: Any) -> float:
     r"""Least excess cross-entropy under exact alignment, ``I(X_T, X_V; Y) - I(C*; Y)``, in nats (module docstring).
 
     It is at least :func:`information_gap`; with a connected support :math:`C^*` is constant and all is lost.
@@ -117,7 +119,7 @@ def aligned_excess_cross_entropy(joint) -> float:
     return max(0.0, mutual_information(p) - mutual_information(common))
 
 
-def approximately_aligned_excess(joint, mismatch: float, symbols: int | None = None) -> float:
+def approximately_aligned_excess(joint: Any, mismatch: float, symbols: int | None = None) -> float:
     r"""Least excess cross-entropy over all label maps with ``P(f(X_T) != g(X_V)) <= mismatch``, by brute force.
 
     In nats, for worlds small enough to try every pair of maps; ``symbols`` is the number of values of a representation
@@ -144,10 +146,10 @@ def approximately_aligned_excess(joint, mismatch: float, symbols: int | None = N
     return max(0.0, mutual_information(p) - best)
 
 
-def _canonical_maps(size: int, symbols: int):
+def _canonical_maps(size: int, symbols: int) -> Iterator[tuple[int, ...]]:
     """Label maps up to renaming: a new symbol is always the smallest one not used yet (renaming both maps is free)."""
 
-    def grow(prefix, used):
+    def grow(prefix: list[int], used: int) -> Iterator[tuple[int, ...]]:
         if len(prefix) == size:
             yield tuple(prefix)
             return

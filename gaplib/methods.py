@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 from types import MappingProxyType
 from typing import Any
 
@@ -129,7 +131,7 @@ class Method:
             tau=self.tau if tau is None else tau,
             terms=dict(self.terms) | dict(weights or {}),
             temperature=self.temperature if temperature is None else temperature,
-            swapping=self.swapping.configured(changes) if changes else self.swapping,
+            swapping=self.swapping.configured(changes) if self.swapping and changes else self.swapping,
             sets_temperature=self.sets_temperature or temperature is not None or tau is not None,
         )
 
@@ -206,8 +208,7 @@ class Objective(nn.Module):
         self._step, self._total_steps = step, total_steps
         scale = self.temperature.scale(step, total_steps)
         # A constant goes in as a plain number, which no device or precision rounds.
-        scale = scale if scale.requires_grad else float(scale)
-        return self.parts_at(scale, pairs, step, total_steps, generator)
+        return self.parts_at(scale if scale.requires_grad else float(scale), pairs, step, total_steps, generator)
 
     def parts_at(
         self,
@@ -219,7 +220,10 @@ class Objective(nn.Module):
     ) -> dict[str, Tensor]:
         """``parts`` at a given logit scale, whatever the method's own temperature is."""
         if self.method.swapping:
-            pairs = self._swapped(pairs, step, total_steps, generator)
+            generator = torch.Generator().manual_seed(step) if generator is None else generator
+            image, text = self.method.swapping(pairs.image, pairs.text, step, total_steps, generator)
+            swapped = image is not pairs.image
+            pairs = replace(pairs, image=image, text=text, check=False) if swapped else pairs
         if self.method.contrastive == "siglip":
             parts = {"siglip": losses.siglip_loss(pairs, scale, self.bias)}
         else:
@@ -232,17 +236,10 @@ class Objective(nn.Module):
                 parts[name] = weight * TERMS[name](*arguments)
         return parts
 
-    def _swapped(
-        self, pairs: PairedEmbeddings, step: int, total_steps: int, generator: torch.Generator | None
-    ) -> PairedEmbeddings:
-        generator = torch.Generator().manual_seed(step) if generator is None else generator
-        image, text = self.method.swapping(pairs.image, pairs.text, step, total_steps, generator)
-        return pairs if image is pairs.image else replace(pairs, image=image, text=text, check=False)
-
     def forward(
         self, pairs: PairedEmbeddings, step: int = 0, total_steps: int = 1, generator: torch.Generator | None = None
     ) -> Tensor:
-        return sum(self.parts(pairs, step, total_steps, generator).values())
+        return reduce(add, self.parts(pairs, step, total_steps, generator).values())
 
     def after_step(self) -> None:
         """To be called after every optimizer step: keeps the temperature inside its range."""

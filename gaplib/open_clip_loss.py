@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -199,7 +201,9 @@ class OpenClipLoss(nn.Module):
                 pairs = PairedEmbeddings(pairs.image.float(), pairs.text.float(), check=False)
             parts = self._parts(pairs, logit_scale, logit_bias)
         losses = {"contrastive_loss" if name in ("clip", "siglip") else f"{name}_loss": z for name, z in parts.items()}
-        return losses if output_dict else sum(losses.values())
+        if output_dict:
+            return losses
+        return reduce(add, losses.values())
 
     def _look_after_temperature(self, learning: bool) -> None:
         """A temperature that nobody trains, or that no checkpoint holds, must not go unseen."""

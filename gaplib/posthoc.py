@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import normalize
@@ -41,20 +42,20 @@ class PostHoc:
     image_stages: tuple[Stage, ...] = ()
     text_stages: tuple[Stage, ...] = ()
 
-    def image(self, x) -> torch.Tensor:
+    def image(self, x: Any) -> torch.Tensor:
         """Apply to image embeddings (n, d): (n, d') unit rows in float64. ``ValueError`` on another dimension."""
         return self._apply(x, "x", self.image_stages)
 
-    def text(self, y) -> torch.Tensor:
+    def text(self, y: Any) -> torch.Tensor:
         """Apply to text embeddings, as :meth:`image`."""
         return self._apply(y, "y", self.text_stages)
 
-    def __call__(self, x, y) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Apply to both; the two need not have the same number of rows."""
         return self.image(x), self.text(y)
 
     @staticmethod
-    def _apply(z, name, stages):
+    def _apply(z: Any, name: str, stages: tuple[Stage, ...]) -> torch.Tensor:
         z = as_float64(check_unit_rows(check_matrix(z, name), name))
         for stage in stages:
             if z.shape[1] != len(stage.shift):
@@ -63,19 +64,19 @@ class PostHoc:
         return z
 
 
-def _both(x, y) -> tuple[torch.Tensor, torch.Tensor]:
+def _both(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = (as_float64(check_unit_rows(check_matrix(z, name, min_rows=2), name)) for z, name in ((x, "x"), (y, "y")))
     check_pair(x, y, paired=False)
     return x, y
 
 
-def fit_mean_centring(x, y) -> PostHoc:
+def fit_mean_centring(x: Any, y: Any) -> PostHoc:
     """Subtract each modality's mean: C3's "collapse" (Zhang et al. 2024), also I0T-post and GR-CLIP's calibration."""
     x, y = _both(x, y)
     return PostHoc("mean-centring", (Stage(x.mean(0)),), (Stage(y.mean(0)),))
 
 
-def fit_shift(x, y, share: float = 1.0) -> PostHoc:
+def fit_shift(x: Any, y: Any, share: float = 1.0) -> PostHoc:
     """Move both modalities towards each other along the gap by ``share`` of it (Liang et al. 2022, shift experiment).
 
     ``share`` 0 changes nothing, 1 makes the means meet before normalisation, a negative one widens the gap.
@@ -86,7 +87,7 @@ def fit_shift(x, y, share: float = 1.0) -> PostHoc:
     return PostHoc(f"shift {share:g}", (Stage(half),), (Stage(-half),))
 
 
-def fit_orthogonal_shift(x, y) -> PostHoc:
+def fit_orthogonal_shift(x: Any, y: Any) -> PostHoc:
     """Shift the text by the part of the gap that is orthogonal to what varies within modalities (Chowers et al. 2026).
 
     The directions that vary are the leading ones that hold 99 % of the pooled within-modality variance, our choice.
@@ -97,7 +98,7 @@ def fit_orthogonal_shift(x, y) -> PostHoc:
     return PostHoc("orthogonal shift", (), (Stage(gap - basis @ (basis.T @ gap)),))
 
 
-def fit_shared_space(x, y, variance: float = 0.99, tolerance: float = 1e-3) -> PostHoc:
+def fit_shared_space(x: Any, y: Any, variance: float = 0.99, tolerance: float = 1e-3) -> PostHoc:
     """Project both modalities on the directions that their subspaces share (Yi et al. 2025, shared-space projection).
 
     The subspaces hold the share ``variance`` of each modality's energy; shared are the directions whose principal angle
@@ -120,7 +121,7 @@ def fit_shared_space(x, y, variance: float = 0.99, tolerance: float = 1e-3) -> P
     return PostHoc("shared-space projection", (stage,), (stage,))
 
 
-def fit_trace_matched(x, y) -> PostHoc:
+def fit_trace_matched(x: Any, y: Any) -> PostHoc:
     """Move the text onto the images: match the mean and the total variance, then the mean again (ReAlign, 2602.07026).
 
     ``y -> mean_x + s (y - mean_y)`` with s = sqrt(trace of the images' covariance / the texts'), normalised; the mean
@@ -151,6 +152,6 @@ TREATMENTS: dict[str, Callable[..., PostHoc]] = {
 }
 
 
-def fit(name: str, x, y, **options) -> PostHoc:
+def fit(name: str, x: Any, y: Any, **options: Any) -> PostHoc:
     """The treatment called ``name`` fitted to images ``x`` and texts ``y``; ``options`` as its ``fit_`` function's."""
     return TREATMENTS[check_choice(name, "treatment", TREATMENTS)](x, y, **options)

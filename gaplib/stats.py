@@ -68,7 +68,7 @@ class Estimate:
     df: float = math.inf
     samples: tuple[float, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("value", "low", "high"):
             check_number(getattr(self, field), field)
         check_number(self.se, "se", low=0)
@@ -154,10 +154,10 @@ def over_seeds(samples: Sequence[Any], level: float = 0.95) -> Estimate:
 
 def paired_difference(a: Sequence[Any], b: Sequence[Any], level: float = 0.95) -> Estimate:
     """Mean of ``a - b`` seed by seed with Student's t interval; both hold the values of the same seeds in one order."""
-    a, b = _numbers(a, "a", 2), _numbers(b, "b", 2)
-    if len(a) != len(b):
-        raise ValueError(f"b: expected as many values as a ({len(a)} seeds), got {len(b)}")
-    e = over_seeds(a - b, level)
+    x, y = _numbers(a, "a", 2), _numbers(b, "b", 2)
+    if len(x) != len(y):
+        raise ValueError(f"b: expected as many values as a ({len(x)} seeds), got {len(y)}")
+    e = over_seeds(list(x - y), level)
     return Estimate(e.value, e.low, e.high, e.n, "paired t over seeds", e.se, e.df, e.samples)
 
 

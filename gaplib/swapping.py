@@ -8,7 +8,7 @@ doubled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,7 +18,9 @@ from torch.nn.functional import normalize
 from gaplib._validate import check_choice, check_number, check_pair
 
 
-def hard_swap(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator | None = None, renormalize: bool = True):
+def hard_swap(
+    x: torch.Tensor, y: torch.Tensor, generator: torch.Generator | None = None, renormalize: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Exchange ``x[i, j]`` and ``y[i, j]`` for each sample i and coordinate j independently with probability one half.
 
     Args:
@@ -34,7 +36,9 @@ def hard_swap(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator | Non
     return _finish(torch.where(take, y, x), torch.where(take, x, y), renormalize)
 
 
-def soft_swap(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator | None = None, renormalize: bool = True):
+def soft_swap(
+    x: torch.Tensor, y: torch.Tensor, generator: torch.Generator | None = None, renormalize: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mix ``lam x + (1 - lam) y`` and its complement, ``lam[i, j]`` uniform in [0, 1]; arguments as :func:`hard_swap`.
 
     Before normalisation the two results sum to ``x + y``.
@@ -44,13 +48,13 @@ def soft_swap(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator | Non
     return _finish(lam * x + (1 - lam) * y, (1 - lam) * x + lam * y, renormalize)
 
 
-def _random(shape, generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
+def _random(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
     """Uniform in [0, 1), the same numbers wherever the embeddings lie."""
     source = "cpu" if generator is None else generator.device
     return torch.rand(shape, generator=generator, device=source, dtype=torch.float64).to(device)
 
 
-def _finish(x, y, renormalize):
+def _finish(x: torch.Tensor, y: torch.Tensor, renormalize: bool) -> tuple[torch.Tensor, torch.Tensor]:
     return (normalize(x, dim=1), normalize(y, dim=1)) if renormalize else (x, y)
 
 
@@ -90,7 +94,14 @@ class Swapping:
             check_choice(name, "swapping", [one.name for one in fields(self)])
         return replace(self, **changes)
 
-    def __call__(self, x, y, step: int = 0, total_steps: int = 1, generator: torch.Generator | None = None):
+    def __call__(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        step: int = 0,
+        total_steps: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The pair as the loss should see it at this step: swapped, or ``x`` and ``y`` themselves."""
         if self.trigger == "phase":
             swap = step < self.p * total_steps

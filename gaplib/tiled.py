@@ -58,7 +58,17 @@ class _Plan:
             yield slice(start, min(start + self.chunk, n)), slice(start if self.symmetric else 0, None)
 
 
-def _entries(plan: _Plan, rows: slice, columns: slice, x, y, scale, discount, row_bias, column_bias) -> Tensor:
+def _entries(
+    plan: _Plan,
+    rows: slice,
+    columns: slice,
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    discount: Tensor | None,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+) -> Tensor:
     """One tile of a_ij, what does not count at minus infinity."""
     tile = x[rows] @ y[columns].T
     tile *= scale
@@ -80,7 +90,16 @@ class _TiledLogSumExp(torch.autograd.Function):
     """Two outputs: by rows (or of everything, 0-d), and by columns (empty unless asked for)."""
 
     @staticmethod
-    def forward(ctx: Any, plan: _Plan, x, y, scale, discount, row_bias, column_bias) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any,
+        plan: _Plan,
+        x: Tensor,
+        y: Tensor,
+        scale: Tensor,
+        discount: Tensor | None,
+        row_bias: Tensor | None,
+        column_bias: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         inputs = (x, y, scale, discount, row_bias, column_bias)
         first = x.new_full(() if plan.reduce == "all" else (len(x),), -torch.inf)
         second = x.new_full((len(y) if plan.reduce == "both" else 0,), -torch.inf)
@@ -101,7 +120,7 @@ class _TiledLogSumExp(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_first: Tensor, grad_second: Tensor):
+    def backward(ctx: Any, grad_first: Tensor, grad_second: Tensor) -> tuple[Tensor | None, ...]:
         plan = ctx.plan
         *inputs, first, second = ctx.saved_tensors
         x, y, scale, discount = inputs[:4]

@@ -55,21 +55,21 @@ class Decision:
 
 def p_values(part: Part, estimate: Estimate) -> tuple[float, float]:
     """One-sided p-values (for the part, for its opposite), not yet adjusted."""
+    low, high = part.ends
     if part.comparison == "above":
-        return p_above(estimate, part.threshold), p_below(estimate, part.threshold)
+        return p_above(estimate, low), p_below(estimate, low)
     if part.comparison == "below":
-        return p_below(estimate, part.threshold), p_above(estimate, part.threshold)
-    low, high = part.threshold
+        return p_below(estimate, high), p_above(estimate, high)
     return p_within(estimate, low, high), min(p_below(estimate, low), p_above(estimate, high))
 
 
 def _sides(part: Part, estimate: Estimate) -> tuple[bool, bool]:
     """Whether the interval lies wholly on the part's side, and wholly on the other."""
+    low, high = part.ends
     if part.comparison == "above":
-        return estimate.low > part.threshold, estimate.high < part.threshold
+        return estimate.low > low, estimate.high < low
     if part.comparison == "below":
-        return estimate.high < part.threshold, estimate.low > part.threshold
-    low, high = part.threshold
+        return estimate.high < high, estimate.low > high
     return low < estimate.low and estimate.high < high, estimate.high < low or estimate.low > high
 
 
@@ -79,8 +79,7 @@ def samples_needed(part: Part, estimate: Estimate, tests: int = 1) -> int | None
     Normal approximation: n sd²/d² times (z(alpha) + z(power))², with d the distance to the (nearer) threshold and alpha
     the stricter of the interval's 0.025 and Holm's 0.05/tests. None where it cannot be said: no spread, or no distance.
     """
-    ends = part.threshold if part.comparison == "within" else (part.threshold,)
-    distance = min(abs(estimate.value - end) for end in ends)
+    distance = min(abs(estimate.value - end) for end in part.ends)
     if estimate.se == 0 or distance < 1e-4 * estimate.se:
         return None
     z = norm.isf(min(ALPHA / 2, ALPHA / tests)) + norm.isf(1 - POWER)
@@ -136,8 +135,9 @@ def _decide_family(parts: list[Part], results: Mapping[str, Estimate], seeds: in
     decisions = []
     adjusted = holm([r[0] for r in raw]), holm([r[1] for r in raw])
     for part, why, p, against in zip(parts, blocked, *adjusted, strict=True):
-        estimate, verdict, reason = results.get(part.quantity), UNDECIDED, why
+        verdict, reason = UNDECIDED, why
         if not why:
+            estimate = results[part.quantity]
             beyond, excluded = _sides(part, estimate)
             if p < ALPHA and beyond:
                 verdict = REPRODUCED
@@ -145,7 +145,7 @@ def _decide_family(parts: list[Part], results: Mapping[str, Estimate], seeds: in
                 verdict = NOT_REPRODUCED
             else:
                 reason = _what_it_takes(part, estimate, len(parts))
-        decisions.append(PartDecision(part, verdict, estimate, p, against, reason))
+        decisions.append(PartDecision(part, verdict, results.get(part.quantity), p, against, reason))
     return decisions
 
 

@@ -87,7 +87,7 @@ class Baseline:
 
     FLOOR, CEILING = 0.30, 0.85  # shares of the range; no annotation, so not fields
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_result_name(self.quantity, "Baseline.quantity")
         check_number(self.chance, "Baseline.chance")
         check_number(self.ceiling, "Baseline.ceiling", low=self.chance, low_open=True)
@@ -115,7 +115,7 @@ class Part:
     baseline: Baseline | None = None
     headline: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_result_name(self.quantity, "Part.quantity")
         check_choice(self.comparison, f"comparison of {self.quantity}", COMPARISONS)
         if self.comparison == "within":
@@ -129,11 +129,15 @@ class Part:
         if not self.says:
             raise ValueError(f"says of {self.quantity}: expected a few words, got nothing")
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The threshold as an interval; both ends are the one number unless the comparison is "within"."""
+        return self.threshold if isinstance(self.threshold, tuple) else (self.threshold, self.threshold)
+
     def wanted(self) -> str:
         """The comparison in words: ``above 0.2``, ``within [-0.02, 0.02]``."""
-        if self.comparison == "within":
-            return f"within [{self.threshold[0]:g}, {self.threshold[1]:g}]"
-        return f"{self.comparison} {self.threshold:g}"
+        low, high = self.ends
+        return f"within [{low:g}, {high:g}]" if self.comparison == "within" else f"{self.comparison} {low:g}"
 
     def rule(self) -> str:
         """The part's rule as one sentence."""
@@ -164,7 +168,7 @@ class Claim:
     note: str = ""
     out_of_reach: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("id", "paper", "source", "statement", "test", "refuted_if"):
             if not isinstance(getattr(self, field), str) or not getattr(self, field):
                 raise ValueError(f"{field} of claim {self.id}: expected text, got {getattr(self, field)!r}")

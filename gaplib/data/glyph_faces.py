@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def draw(face: str, codepoints: Iterable[int], size: int = 24) -> tuple[np.ndarr
     return np.array(images, dtype=np.uint8).reshape(-1, size, size), np.array(kept, dtype=np.int64)
 
 
-def _draw_one(font, character: str, em: int, size: int) -> np.ndarray:
+def _draw_one(font: Callable[[int], ImageFont.FreeTypeFont], character: str, em: int, size: int) -> np.ndarray:
     for points in range(em, 0, -1):
         left, top, right, bottom = font(points).getbbox(character, anchor="ls")  # ink and cell, from the baseline
         if right - left <= size and bottom - top <= size:

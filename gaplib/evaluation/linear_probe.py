@@ -51,7 +51,7 @@ def linear_probe(
     max_iter = check_integer(max_iter, "max_iter", low=1)
     x, (classes, right) = _checked(embeddings, labels)
     model = LogisticRegression(warm_start=True, max_iter=max_iter, tol=1e-3)
-    best, chosen = np.inf, None
+    best: tuple[float, float, float, np.ndarray] = (np.inf, 0.0, 0.0, np.empty(0))
     for C in strengths:
         model.set_params(C=C)
         with warnings.catch_warnings():
@@ -59,10 +59,10 @@ def linear_probe(
             model.fit(x["train"], right["train"])
         probabilities = model.predict_proba(x["dev"])
         loss = log_loss(right["dev"], probabilities, labels=range(len(classes)))
-        if loss < best:
+        if loss < best[0]:
             hits = expected_hits(probabilities, right["dev"])
-            best, chosen = loss, (C, float(hits.mean()), model.predict_proba(x["test"]))
-    C, dev_accuracy, probabilities = chosen
+            best = (loss, C, float(hits.mean()), model.predict_proba(x["test"]))
+    _, C, dev_accuracy, probabilities = best
     hits = expected_hits(probabilities, right["test"])
     return {
         "accuracy": float(hits.mean()),

@@ -38,7 +38,8 @@ def ndcg(scores: Any, relevant: Any, k: int = 10) -> np.ndarray:
     if not relevant.any(axis=1).all():
         lost = int(np.flatnonzero(~relevant.any(axis=1))[0])
         raise ValueError(f"relevant: expected a relevant document for every query, none in row {lost}")
-    return _ndcg(scores, *relevant.nonzero(), k, 0.0)
+    which, document = relevant.nonzero()
+    return _ndcg(scores, which, document, k, 0.0)
 
 
 def mixed_search(

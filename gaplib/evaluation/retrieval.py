@@ -111,7 +111,9 @@ def _take_unit(x: torch.Tensor, name: str, rows: np.ndarray, dtype: torch.dtype)
 
 
 @torch.no_grad()
-def _count(x, y, groups_x: np.ndarray, groups_y: np.ndarray, chunk: int) -> list[tuple[torch.Tensor, ...]]:
+def _count(
+    x: torch.Tensor, y: torch.Tensor, groups_x: np.ndarray, groups_y: np.ndarray, chunk: int
+) -> list[tuple[torch.Tensor, ...]]:
     """For every image and every text: wrong answers above, and wrong and right ones level with, its best right one.
 
     Rows come in order of their groups. A first pass scores only the blocks that hold right answers and finds the best

@@ -56,7 +56,7 @@ def robustness(
     clean = [unit_rows(x, "x")]
     if y is not None:
         clean.append(unit_rows(y, "y"))
-        check_pair(*clean, paired=score is None)
+        check_pair(clean[0], clean[1], paired=score is None)
     elif score is None or noisy == "text":
         raise ValueError(f"y: expected text embeddings for {'recall' if score is None else 'noisy=text'}, got None")
     score = score or mean_recall

@@ -67,7 +67,7 @@ def class_embeddings(classes: Any) -> np.ndarray:
         return unit_rows(classes, "classes")
     if not classes:
         raise ValueError("classes: expected at least one class, got none")
-    means = []
+    means: list[np.ndarray] = []
     for number, prompts in enumerate(classes):
         rows = unit_rows(prompts, f"classes[{number}]")
         if means and rows.shape[1] != len(means[0]):

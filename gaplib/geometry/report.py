@@ -191,7 +191,7 @@ def gap_report(
     seed = check_integer(seed, "seed", low=0, high=2**32 - 1)
     if not isinstance(paired, bool | np.bool_):
         raise ValueError(f"paired: expected True or False, got {paired!r}")
-    names = tuple(names)
+    names = tuple(names)  # type: ignore[assignment]  # how many there are is checked next
     if len(names) != 2 or not all(isinstance(name, str) and name for name in names) or names[0] == names[1]:
         raise ValueError(f"names: expected two different strings, got {names!r}")
     x, y = check_matrix(x, "x", min_rows=2).detach(), check_matrix(y, "y", min_rows=2).detach()

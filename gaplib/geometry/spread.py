@@ -75,7 +75,7 @@ def cross_uniformity_of_groups(
     return total + torch.log1p(-(within - total).exp()) - math.log(number)
 
 
-def _log_mean_kernel(x, y, t: float, chunk_size: int | None, *, same: bool) -> torch.Tensor:
+def _log_mean_kernel(x: torch.Tensor, y: torch.Tensor, t: float, chunk_size: int | None, *, same: bool) -> torch.Tensor:
     """log mean over i != j of exp(-t |x_i - y_j|²), a tile of rows at a time; ``same`` visits i < j only."""
     t = float(check_number(t, "t", low=0, low_open=True))
     n = len(x)

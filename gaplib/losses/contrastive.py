@@ -160,7 +160,8 @@ def intra_modality_separation_loss(
 def _tiled_separation(
     pairs: PairedEmbeddings, name: str, partner: Tensor, logit_scale: Tensor | float, chunk: int
 ) -> Tensor:
-    x, similarity = working(getattr(pairs, name)), pairs.caption_similarity
+    (similarity,) = pairs.needed("intra_modality_separation_loss", "caption_similarity")
+    x = working(getattr(pairs, name))
     others = row_lse(x, x, logit_scale, discount=similarity, exclude_diagonal=True, chunk_size=chunk)
     own = logit_scale * (own_products(pairs, name, name) * (1 - similarity.diagonal()) + partner)
     return _surprise(others, own)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.integrate import quad, solve_ivp
@@ -39,9 +40,9 @@ class InverseTemperature:
     beta: Callable[[float], float]
     slope: Callable[[float], float]
     inverse: Callable[[float], float]
-    weight: Callable[[float], float] | None  # the integral of 2 beta / beta'^2 over beta; None where nu is fixed
+    weight: Callable[[Any], Any] | None  # the integral of 2 beta / beta'^2 over beta; None where nu is fixed
 
-    def invariant(self, log_gamma, beta):
+    def invariant(self, log_gamma: Any, beta: Any) -> Any:
         r"""The conserved :math:`\log\gamma - \gamma^2/2 + \int 2\beta/\beta'(\nu)^2\,d\beta` (papers: A.2, derived)."""
         if self.weight is None:
             raise ValueError(f"invariant: expected a learnable inverse temperature, got {self.name!r}")
@@ -69,7 +70,7 @@ def exponential(scale: float = 1.0) -> InverseTemperature:
 def softplus() -> InverseTemperature:
     r""":math:`\beta = \log(1+e^\nu)`, temperature reparameterisation of Yaras et al. 2024 (App. C)."""
 
-    def weight(beta):
+    def weight(beta: Any) -> Any:
         # No elementary antiderivative; only differences of the invariant matter, so the start is arbitrary.
         values = [quad(lambda b: 2 * b / np.expm1(-b) ** 2, 1.0, end, limit=200)[0] for end in np.atleast_1d(beta)]
         return np.asarray(values) if np.ndim(beta) else values[0]
@@ -101,7 +102,7 @@ class Matching:
     margins: np.ndarray
 
     @classmethod
-    def from_embeddings(cls, u, v) -> Matching:
+    def from_embeddings(cls, u: Any, v: Any) -> Matching:
         """From the centred parts ``u`` and ``v``, arrays of shape (n, d), n >= 2, pair i in row i.
 
         Raises:
@@ -180,7 +181,7 @@ def gradient_flow(
     beta = float(check_number(beta, "beta", low=0, low_open=True))
     t_max = float(check_number(t_max, "t_max", low=1e-3, low_open=True))
 
-    def velocity(log_t, state):
+    def velocity(log_t: float, state: np.ndarray) -> list[float]:
         log_gamma, nu = state
         # The solver's trial steps may overshoot gamma = 1; the flow itself repels it.
         shrink = -np.expm1(2 * min(log_gamma, 0.0))

@@ -5,6 +5,8 @@ Both move the modalities along the gap, hold everything else, and read the loss.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
@@ -50,7 +52,7 @@ def best_height(logit_scale: float, swap: bool) -> float:
     return float(np.sqrt(max(0.0, 1 - s / beta)))
 
 
-def shifted(x, y, delta: float) -> tuple[torch.Tensor, torch.Tensor]:
+def shifted(x: Any, y: Any, delta: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Move both modalities towards each other by ``delta / 2`` along the gap's direction and normalise again.
 
     Args:
@@ -67,7 +69,7 @@ def shifted(x, y, delta: float) -> tuple[torch.Tensor, torch.Tensor]:
     return normalize(x - step, dim=1), normalize(y + step, dim=1)
 
 
-def batched_loss(x, y, logit_scale: float, batch_size: int = 50, seed: int = 0) -> float:
+def batched_loss(x: Any, y: Any, logit_scale: float, batch_size: int = 50, seed: int = 0) -> float:
     """Symmetric contrastive loss, in nats, a mean over random disjoint batches of ``batch_size`` pairs (rest left out).
 
     The paper's curves are averages over batches of 50. The same seed makes the same batches, so that curves compare.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from gaplib.towers.two_tower import TwoTower, check_images, check_tokens, seeded
 class OpenClipTowers(TwoTower):
     """An open_clip model behind the same interface; ``model`` is open_clip's own object."""
 
-    def __init__(self, model: nn.Module, name: str):
+    def __init__(self, model: Any, name: str):
         nn.Module.__init__(self)
         size = model.visual.image_size
         self.model, self.name, self.channels = model, name, 3
@@ -27,7 +28,7 @@ class OpenClipTowers(TwoTower):
         self.recipe = {"kind": "open_clip", "name": name}
 
     @property
-    def logit_scale(self) -> nn.Parameter:
+    def logit_scale(self) -> nn.Parameter:  # type: ignore[override]  # open_clip's own, not set here
         """The logarithm of the scale: open_clip's own parameter."""
         return self.model.logit_scale
 
@@ -106,7 +107,7 @@ def torchvision_image_tower(name: str, seed: int = 0, mode: str = "eval") -> nn.
         network = torchvision.models.get_model(name, weights=None, **options)
     linear = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear)]
     path, head = linear[-1] if linear else ("", None)
-    if path.split(".")[0] not in ("fc", "classifier", "heads", "head"):
+    if head is None or path.split(".")[0] not in ("fc", "classifier", "heads", "head"):
         raise ValueError(f"name: expected a network with a linear classification head, got {name!r}")
     network.set_submodule(path, nn.Identity())
     network.dim = head.in_features

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -18,7 +19,7 @@ from gaplib.towers.two_tower import TwoTower
 def build(recipe: Mapping) -> TwoTower:
     """Towers of the architecture that a model's ``recipe`` names, at some random initialisation."""
     options = dict(recipe)
-    builders = {
+    builders: dict[Any, Callable[..., TwoTower]] = {
         "tiny": tiny_towers,
         "transformer": transformer_towers,
         "image-pair": image_pair_towers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,14 +79,16 @@ def tiny_towers(
     dim = check_integer(dim, "dim", low=2)
     image_size = check_integer(image_size, "image_size", low=12, high=128)
     init_logit_scale = float(check_number(init_logit_scale, "init_logit_scale"))
-    recipe = dict(vocabulary_size=vocabulary_size, dim=dim, image_size=image_size, init_logit_scale=init_logit_scale)
+    recipe: dict[str, Any] = dict(
+        vocabulary_size=vocabulary_size, dim=dim, image_size=image_size, init_logit_scale=init_logit_scale
+    )
     with seeded(seed):
         image_tower = Convolutions(image_size, dim)
         text_tower = BagOfTokens(vocabulary_size, dim, width=128)
         heads = []
         if private_dim is not None:  # after all others, which therefore draw the same numbers with and without
             private_dim = recipe["private_dim"] = check_integer(private_dim, "private_dim", low=2)
-            widths = (image_tower[-1].in_features, text_tower.head[-1].in_features)
+            widths: tuple[Any, Any] = (image_tower[-1].in_features, text_tower.head[-1].in_features)
             heads = [nn.Linear(width, private_dim) for width in widths]
     recipe = {"kind": "tiny", **recipe}
     return TwoTower(image_tower, text_tower, image_size, 1, init_logit_scale, recipe, *heads)
@@ -93,6 +96,8 @@ def tiny_towers(
 
 class FixedMap(nn.Module):
     """A linear map that is not trained: x -> x @ matrix, the identity until `set` is called."""
+
+    matrix: Tensor
 
     def __init__(self, dim: int):
         super().__init__()

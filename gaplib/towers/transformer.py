@@ -7,6 +7,8 @@ the architecture of AlignCLIP (Eslami & de Melo 2025): one transformer, final no
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -48,7 +50,7 @@ class Trunk(nn.Module):
         super().__init__()
 
         def layer() -> nn.TransformerEncoderLayer:
-            options = dict(dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+            options: dict[str, Any] = dict(dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
             return nn.TransformerEncoderLayer(width, heads, 2 * width, **options)
 
         self.encoder = nn.TransformerEncoder(layer(), layers, enable_nested_tensor=False)
@@ -69,7 +71,17 @@ class Trunk(nn.Module):
 class TransformerTowers(TwoTower):
     """Two embeddings and one trunk, or two; ``trunks`` holds each once, so a shared one is saved and stepped once."""
 
-    def __init__(self, patches: Patches, words: Words, trunks: dict[str, Trunk], image_size: int, scale: float, recipe):
+    text_tower: Words
+
+    def __init__(
+        self,
+        patches: Patches,
+        words: Words,
+        trunks: dict[str, Trunk],
+        image_size: int,
+        scale: float,
+        recipe: dict[str, Any],
+    ):
         super().__init__(patches, words, image_size, 1, scale, recipe)
         self.trunks = nn.ModuleDict(trunks)
 
@@ -95,7 +107,7 @@ class TransformerTowers(TwoTower):
         return nn.functional.normalize(z, dim=-1) if normalize else z
 
     def _trunk(self, modality: str) -> Trunk:
-        return self.trunks["shared" if "shared" in self.trunks else modality]
+        return cast(Trunk, self.trunks["shared" if "shared" in self.trunks else modality])
 
 
 def transformer_towers(
@@ -131,7 +143,9 @@ def transformer_towers(
         raise ValueError(f"patch: expected a divisor of image_size ({image_size}), got {patch}")
     init_logit_scale = float(check_number(init_logit_scale, "init_logit_scale"))
     sizes = dict(width=width, layers=layers, heads=heads, patch=patch)
-    recipe = dict(vocabulary_size=vocabulary_size, dim=dim, image_size=image_size, init_logit_scale=init_logit_scale)
+    recipe: dict[str, Any] = dict(
+        vocabulary_size=vocabulary_size, dim=dim, image_size=image_size, init_logit_scale=init_logit_scale
+    )
     recipe = {"kind": "transformer", **recipe, "shared": shared, **sizes}
     with seeded(seed):
         patches, words = Patches(image_size, patch, width), Words(vocabulary_size, width)

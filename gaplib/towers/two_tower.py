@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -85,7 +86,7 @@ class TwoTower(nn.Module):
             save_file(weights, partial, metadata={"gaplib.towers": json.dumps(self.recipe)})
 
 
-def _both(tower: nn.Module, private: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _both(tower: Any, private: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     hidden = tower.penultimate(inputs)
     return tower.last(hidden), private(hidden)
 
