@@ -141,7 +141,7 @@ lint: $(VENV)/.stamp
 
 test: lint
 	@echo "Tests"
-	@$(PY) -m pytest -n $(JOBS) -m "not site"
+	@$(PY) -m pytest -n $(JOBS) -m "not site" --cov --cov-report=term
 
 bench: $(VENV)/.stamp
 	@$(PY) -m bench --out $(BUILD)/bench $(if $(PARTS),--parts $(PARTS))
