@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gaplib._validate import check_integer, reading_values
+from gaplib._validate import check_integer, check_matrix, check_unit_rows, reading_values
 from gaplib.methods import Method, Objective, method
 from gaplib.open_clip_scale import bind
 from gaplib.pairs import HALF_TYPES, PairedEmbeddings
@@ -47,7 +47,8 @@ _ATTACH = (
 def as_open_clip_loss(
     method: str | Method | Objective, seed: int = 0, check: bool = True, **open_clip_options: Any
 ) -> OpenClipLoss:
-    """``method`` as a loss with the call of open_clip's (3.x): see :class:`OpenClipLoss`.
+    """``method`` as a loss with the call of open_clip's (3.x): see :class:`OpenClipLoss`. It may be compiled
+    (:mod:`gaplib.losses`).
 
     Args:
         method: a name of ``gaplib.methods.METHODS`` or a combination ("cuaxu+slrt"), a configured ``Method``, or an
@@ -192,13 +193,17 @@ class OpenClipLoss(nn.Module):
         distributed = torch.distributed
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             raise RuntimeError("this loss works in one process: it would not see the other processes' pairs")
+        # Each is checked as what it is, then promoted; the loss stays in float32 or above, as open_clip's is.
+        for name, rows in (("image", image_features), ("text", text_features)):
+            matrix = check_matrix(rows, name, finite=self.check)
+            if self.check:
+                check_unit_rows(matrix, name)
         kind = torch.promote_types(image_features.dtype, text_features.dtype)
+        kind = torch.float32 if kind in HALF_TYPES else kind
         if self.owns_temperature and self.training and torch.is_grad_enabled():
             self._look_after_temperature(image_features.requires_grad or text_features.requires_grad)
         with torch.autocast(image_features.device.type, enabled=False), reading_values(self.check):
-            pairs = PairedEmbeddings(image_features.to(kind), text_features.to(kind), check=self.check)
-            if kind in HALF_TYPES:  # checked as what they are; the loss stays in float32, as open_clip's is
-                pairs = PairedEmbeddings(pairs.image.float(), pairs.text.float(), check=False)
+            pairs = PairedEmbeddings(image_features.to(kind), text_features.to(kind), check=False)
             parts = self._parts(pairs, logit_scale, logit_bias)
         losses = {"contrastive_loss" if name in ("clip", "siglip") else f"{name}_loss": z for name, z in parts.items()}
         if output_dict:

@@ -258,6 +258,18 @@ def test_half_types_are_computed_in_float32(dtype):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("kinds", [(torch.bfloat16, torch.float32), (torch.float64, torch.bfloat16)])
+def test_two_types_are_each_checked_as_what_they_are(kinds):
+    """A row of bfloat16 may have norm 1.003, which in float32 is no unit row."""
+    x, y = (z.detach().to(kind) for z, kind in zip(features(n=64, d=48), kinds, strict=True))
+    wanted = torch.promote_types(*kinds)
+    loss = as_open_clip_loss("clip")(x, y, SCALE)
+    torch.testing.assert_close(loss, ClipLoss()(x.to(wanted), y.to(wanted), SCALE))
+    bad = 1.01 * y.to(torch.float32)
+    with pytest.raises(ValueError, match="text: expected L2-normalised rows"):
+        as_open_clip_loss("clip")(x, bad, SCALE)
+
+
 def swapping(p, seed=0):
     return as_open_clip_loss(method("hs", swapping={"p": p}), seed=seed)
 
