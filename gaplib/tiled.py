@@ -3,7 +3,8 @@
 InfoNCE, the uniformities and intra-modality separation all are log-sum-exps of an n x m matrix of inner products, by
 rows, by rows and columns, or of everything. Kept whole, that matrix and its softmax are the peak of a training step
 with small towers; in tiles of ``chunk_size`` rows the extra memory is O(chunk_size * m + (n + m) * d), and the backward
-pass computes each tile again instead of storing it.
+pass computes each tile again instead of storing it. A gradient that is to be differentiated itself (``create_graph``)
+is that of the dense form, and takes its memory.
 
 With a_ij = scale <x_i, y_j> (1 - discount_ij) + row_bias_i + column_bias_j,
 
@@ -16,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from gaplib._autograd import apply, differentiable_gradients
 from gaplib._validate import check_integer, check_number
 
 # Up to so many entries the dense form is fastest. Of a matrix of distances within one set, tiles compute only half.
@@ -119,17 +121,16 @@ class _TiledLogSumExp(torch.autograd.Function):
         return first, second
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_first: Tensor, grad_second: Tensor) -> tuple[Tensor | None, ...]:
         plan = ctx.plan
         *inputs, first, second = ctx.saved_tensors
         x, y, scale, discount = inputs[:4]
         # (x, y, scale, discount, row_bias, column_bias); the discount is a constant.
-        needed = ctx.needs_input_grad[1:]
-        grads = [
-            torch.zeros_like(z) if need and i != 3 else None
-            for i, (z, need) in enumerate(zip(inputs, needed, strict=True))
-        ]
+        needed = [need and i != 3 for i, need in enumerate(ctx.needs_input_grad[1:])]
+        if torch.is_grad_enabled():  # create_graph=True: the gradient is to be differentiated
+            given = [grad_first, grad_second][: 1 + (plan.reduce == "both")]
+            return None, *differentiable_gradients(partial(_plain, plan), inputs, needed, given)
+        grads = [torch.zeros_like(z) if need else None for z, need in zip(inputs, needed, strict=True)]
         grad_x, grad_y, grad_scale, _, grad_row, grad_column = grads
         with torch.autocast(x.device.type, enabled=False):
             for rows, columns in plan.tiles(len(x)):
@@ -198,7 +199,7 @@ def row_lse(
     if chunk is None:
         return _dense(x, y, scale, discount, exclude_diagonal).logsumexp(dim=1)
     plan = _Plan("rows", chunk, exclude_diagonal)
-    return _TiledLogSumExp.apply(plan, x, y, scale, discount, None, None)[0]
+    return apply(_TiledLogSumExp, plan, x, y, scale, discount, None, None)[0]
 
 
 def two_way_lse(
@@ -218,7 +219,7 @@ def two_way_lse(
     if chunk is None:
         logits = _dense(x, y, scale, None, exclude_diagonal)
         return logits.logsumexp(dim=1), logits.logsumexp(dim=0)
-    return _TiledLogSumExp.apply(_Plan("both", chunk, exclude_diagonal), x, y, scale, None, None, None)
+    return apply(_TiledLogSumExp, _Plan("both", chunk, exclude_diagonal), x, y, scale, None, None, None)
 
 
 def gaussian_lse(
@@ -240,7 +241,7 @@ def gaussian_lse(
     other, column_bias = (x.detach(), row_bias.detach()) if symmetric else (y, -t * y.square().sum(dim=1))
     chunk = tile_rows(len(x), len(other), x, chunk_size, symmetric=symmetric) or len(x)
     plan = _Plan("all", chunk, exclude_diagonal, symmetric)
-    total = _TiledLogSumExp.apply(plan, x, other, scale, None, row_bias, column_bias)[0]
+    total = apply(_TiledLogSumExp, plan, x, other, scale, None, row_bias, column_bias)[0]
     if symmetric and not exclude_diagonal:
         # Distance zero: n times exp(0).
         return total.logaddexp(total.new_tensor(float(len(x))).log())
@@ -267,3 +268,16 @@ def _dense(x: Tensor, y: Tensor, scale: Tensor, discount: Tensor | None, exclude
     if exclude_diagonal:
         logits = logits.masked_fill(torch.eye(*logits.shape, dtype=torch.bool, device=x.device), -torch.inf)
     return logits
+
+
+def _plain(plan: _Plan, x, y, scale, discount, row_bias, column_bias) -> Tensor | tuple[Tensor, Tensor]:
+    """What ``_TiledLogSumExp`` is, by plain autograd."""
+    if plan.symmetric:
+        y, column_bias = x, row_bias
+    logits = _dense(x, y, scale, discount, plan.exclude_diagonal or plan.symmetric)
+    if row_bias is not None:
+        logits = logits + row_bias[:, None] + column_bias
+    if plan.reduce == "all":
+        return logits.flatten().logsumexp(dim=0)
+    rows = logits.logsumexp(dim=1)
+    return (rows, logits.logsumexp(dim=0)) if plan.reduce == "both" else rows

@@ -8,6 +8,14 @@ names the argument of ``PairedEmbeddings`` and the loss.
 A loss that compares all pairs takes ``chunk_size``: None is the dense form on Gram matrices that the losses share,
 up to a size, and tiles beyond it (:mod:`gaplib.tiled`); a number means tiles of that many rows. Values and gradients
 are the same.
+
+A loss may be compiled (``torch.compile``), by itself or within a training step: values and gradients are the same.
+Little is won by it. The graph breaks where arguments are checked, so that ``fullgraph=True`` is refused, and the parts
+that have written-out gradients (the uniformities, all tiles) run uncompiled.
+
+Gradients may be differentiated again (``create_graph=True``), to any order; tiles then take the memory of the dense
+form, several (n, n) matrices. Of a compiled loss, torch refuses second derivatives unless the backend is "eager". The
+transforms of ``torch.func`` are refused by the written-out gradients.
 """
 
 from gaplib.losses.alignment import alignment_loss, inverse_square_alignment_loss

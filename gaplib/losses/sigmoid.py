@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gaplib._autograd import apply, differentiable_gradients
 from gaplib._validate import check_number
 from gaplib.pairs import PairedEmbeddings, working
 
@@ -40,11 +40,20 @@ def siglip_loss(
     if chunk is not None:
         x, y = working(pairs.image), working(pairs.text)
         scale, bias = (torch.as_tensor(z, dtype=x.dtype, device=x.device) for z in (logit_scale, bias))
-        return (_TiledSigmoid.apply(x, y, scale, bias, chunk) / pairs.n).to(pairs.dtype)
-    logits = logit_scale * pairs.image_text + bias
+        return (apply(_TiledSigmoid, x, y, scale, bias, chunk) / pairs.n).to(pairs.dtype)
+    return (_dense(logit_scale * pairs.image_text + bias) / pairs.n).to(pairs.dtype)
+
+
+def _dense(logits: Tensor) -> Tensor:
+    """The sum over all i, j, by plain autograd."""
     # The sign is turned on the diagonal only: cheaper than a matrix of labels.
     signed = -logits + torch.diag_embed(2 * logits.diagonal())
-    return (-F.logsigmoid(signed).sum() / pairs.n).to(pairs.dtype)
+    return -F.logsigmoid(signed).sum()
+
+
+def _plain(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """What ``_TiledSigmoid`` is, by plain autograd."""
+    return _dense(scale * (x @ y.T) + bias)
 
 
 class _TiledSigmoid(torch.autograd.Function):
@@ -65,9 +74,10 @@ class _TiledSigmoid(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y, scale, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the gradient is to be differentiated
+            return *differentiable_gradients(_plain, ctx.saved_tensors, ctx.needs_input_grad[:4], [grad]), None
         grad_x, grad_y, grad_scale, grad_bias = (torch.zeros_like(z) for z in (x, y, scale, bias))
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(x), ctx.chunk):

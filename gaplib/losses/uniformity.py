@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from gaplib._autograd import apply
 from gaplib._validate import check_number, values_are_read
 from gaplib.pairs import PairedEmbeddings, working
 from gaplib.tiled import gaussian_lse
@@ -93,30 +93,35 @@ def log_sum_kernel(
         x, y = (working(getattr(pairs, name)) for name in (a, b))
         return gaussian_lse(x, None if a == b else y, t, exclude_diagonal=not diagonal, chunk_size=chunk)
     norms = {name: working(getattr(pairs, name)).square().sum(dim=1) for name in (a, b)}
-    return _LogSumKernel.apply(pairs.gram(a, b), norms[a], norms[b], t, diagonal)
+    # A view, so that no tensor is passed twice where a is b: such a gradient is easily lost (:mod:`gaplib._autograd`).
+    other = norms[b].view_as(norms[b])
+    total, top, _ = apply(_SumKernel, pairs.gram(a, b), norms[a], other, t, diagonal)
+    return total.log() + top
 
 
-class _LogSumKernel(torch.autograd.Function):
-    """log of the sum over i != j (or all i, j) of exp(t (2 G_ij - a_i - b_j)).
+class _SumKernel(torch.autograd.Function):
+    """Sum over i != j (or all i, j) of w_ij = exp(t (2 G_ij - a_i - b_j) - top), the constant ``top``, and the w_ij.
 
     Written out because its gradient is the matrix of weights that the forward pass has made already: plain autograd
-    would keep and make several more matrices of that size, which is most of the time of a small step.
+    would keep and make several more matrices of that size, which is most of the time of a small step. The weights are
+    an output so that the gradient, made of them, has a gradient itself.
     """
 
     @staticmethod
-    def forward(ctx: Any, gram: Tensor, a: Tensor, b: Tensor, t: float, diagonal: bool) -> Tensor:
+    def forward(ctx: Any, gram: Tensor, a: Tensor, b: Tensor, t: float, diagonal: bool) -> tuple[Tensor, ...]:
         weights = torch.add(-t * b[None, :], gram, alpha=2 * t).sub_(t * a[:, None])
         if not diagonal:
             weights.fill_diagonal_(-torch.inf)
         top = weights.amax()
         total = weights.sub_(top).exp_().sum()
-        ctx.save_for_backward(weights, total)
+        ctx.save_for_backward(weights)
         ctx.t = t
-        return total.log() + top
+        ctx.mark_non_differentiable(top)
+        ctx.set_materialize_grads(False)  # nothing but a gradient of this gradient asks for that of the weights
+        return total, top, weights
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        weights, total = ctx.saved_tensors
-        weights = weights * (2 * ctx.t * grad / total)
+    def backward(ctx: Any, grad: Tensor | None, _: None, grad_weights: Tensor | None) -> tuple[Tensor | None, ...]:
+        (weights,) = ctx.saved_tensors
+        weights = weights * sum(2 * ctx.t * z for z in (grad, grad_weights) if z is not None)
         return weights, weights.sum(dim=1) / -2, weights.sum(dim=0) / -2, None, None
