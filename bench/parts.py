@@ -12,7 +12,7 @@ from bench.cases import CAPTIONS, CASES, KS
 from bench.measure import by_turns, extra_memory, free_memory, ratio
 from gaplib.methods import METHODS
 from gaplib.training.config import RunConfig
-from gaplib.training.trainer import _data, _Trainer
+from gaplib.training.trainer import run_loop
 
 #: MiB an entry of the n x n matrices that the composed form of cuaxu needs, generously: 15 such matrices in float32
 COMPOSED_MIB = 60 / 2**20
@@ -55,7 +55,7 @@ def training_step(names: Sequence[str] | None = None, batch_size: int = 256, rep
         # So long a run that no number of repeats comes to its end.
         run = {"method": name, "batch_size": batch_size, "architecture": architecture, "steps": 10**6}
         config = RunConfig(**run, swapping=swapping).resolved()
-        return _Trainer(config, "cpu", _data(config), None)._update
+        return run_loop(config).update
 
     clips: dict[str, Any] = {}
     for name in names:

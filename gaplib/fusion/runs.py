@@ -28,18 +28,11 @@ from gaplib.fusion.pretraining import Pretraining, needs_private, pretraining_ba
 from gaplib.fusion.tasks import TASKS, TaskBatch, answer_tokens, task
 from gaplib.fusion.vocabulary import CLS, UNK, vocabulary
 from gaplib.training.fabric import check_device
+from gaplib.training.loop import Loop
 
 INPUTS = ("both", "text", "image")
 #: task -> steps and peak learning rate of its fine-tuning, chosen on dev with the baseline of seeds 0 and 1
 TASK_SETTINGS = {"vqa": (300, 2e-3), "nlvr": (200, 1e-3), "entailment": (200, 1e-3)}
-
-
-class NonFiniteLoss(RuntimeError):
-    """Training stopped: ``term`` became NaN or infinite at ``step``. Nothing of the run is kept."""
-
-    def __init__(self, step: int, term: str):
-        self.step, self.term = step, term
-        super().__init__(f"not finite at step {step}: {term}")
 
 
 @dataclass(frozen=True)
@@ -225,32 +218,22 @@ def _optimise(
     after_step: Callable[[], None] = lambda: None,
 ) -> list[dict[str, float]]:
     """AdamW, a tenth of the steps warm-up, then a cosine to zero; the history of the terms in ten rows."""
-    optimizer = torch.optim.AdamW(_groups(model.named_parameters()), lr=lr, fused=True)
     warmup = max(1, steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
-    )
+
+    def rate(step: int) -> float:
+        return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+    optimizer = torch.optim.AdamW(_groups(model.named_parameters()), lr=lr, fused=True)
+    loop = Loop(model, terms, optimizer, rate=rate, after_step=after_step, clip_norm=1.0)
     history, recent = [], []
     model.train()
-    for step in range(steps):
-        parts = terms(step)
-        values = {name: float(value.detach()) for name, value in parts.items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise NonFiniteLoss(step, name)
-        optimizer.zero_grad()
-        sum(parts.values()).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        after_step()
-        recent.append(values)
-        if (step + 1) % max(1, steps // 10) == 0 or step + 1 == steps:
-            history.append({"step": step + 1} | {k: sum(r[k] for r in recent) / len(recent) for k in values})
+    for step in range(1, steps + 1):
+        row = loop.update()
+        recent.append({name: value for name, value in row.items() if name not in ("step", "loss")})
+        if step % max(1, steps // 10) == 0 or step == steps:
+            history.append({"step": step} | {k: sum(r[k] for r in recent) / len(recent) for k in recent[0]})
             recent = []
-    for name, weight in model.named_parameters():
-        if not bool(weight.isfinite().all()):
-            raise NonFiniteLoss(steps, f"weight {name}")
+    loop.check_weights()
     return history
 
 

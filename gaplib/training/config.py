@@ -9,12 +9,10 @@ from typing import Any
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.methods import Method, method
 from gaplib.temperature import POLICIES
+from gaplib.training.loop import OPTIMIZERS, PRECISIONS, SCHEDULES
 from gaplib.training.pairing import Pairing
 
 DATA = ("glyphs",)
-OPTIMIZERS = ("adamw", "adam", "sgd")
-SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("32-true", "bf16-mixed")
 ARCHITECTURES = ("conv", "transformer")
 
 

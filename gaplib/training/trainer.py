@@ -9,7 +9,6 @@ function of (seed, step), no global random state is read or written, and a resum
 
 from __future__ import annotations
 
-import math
 import time
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,6 @@ import numpy as np
 import torch
 from scipy.linalg import orthogonal_procrustes
 from torch import Tensor, nn
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from gaplib._validate import check_integer
@@ -27,29 +25,20 @@ from gaplib._versions import versions
 from gaplib.data import glyphs
 from gaplib.data.caption_similarity import caption_similarity
 from gaplib.data.views import second_views
-from gaplib.methods import Objective
-from gaplib.pairs import PairedEmbeddings
 from gaplib.towers import image_pair_towers, tiny_towers, transformer_towers
 from gaplib.towers.encode import encode
 from gaplib.training import checkpoints
 from gaplib.training.cache import Entry
 from gaplib.training.config import RunConfig
-from gaplib.training.fabric import check_device, launch
+from gaplib.training.fabric import check_device
+from gaplib.training.fitting import prepare
 from gaplib.training.history import log_spaced_steps, measure
+from gaplib.training.loop import Loop, NonFiniteLoss
 from gaplib.training.run import Run, RunFolderError, exclusive, reserve_folder
 
 __all__ = ["NonFiniteLoss", "Run", "RunConfig", "RunFolderError", "cached_run", "train"]
 
 CHECKPOINT_EVERY = 100
-
-
-class NonFiniteLoss(RuntimeError):
-    """Training stopped: a loss or a weight became NaN or infinite. ``step``, ``term`` and ``checkpoint`` say where."""
-
-    def __init__(self, step: int, term: str, checkpoint: Path | None):
-        self.step, self.term, self.checkpoint = step, term, checkpoint
-        last = f"last good checkpoint: {checkpoint}" if checkpoint else "there is no checkpoint"
-        super().__init__(f"not finite at step {step}: {term}; {last}")
 
 
 def train(
@@ -105,43 +94,22 @@ def cached_run(config: RunConfig, device: str = "cpu", progress: bool = False, t
     return run
 
 
-class _Step(nn.Module):
-    """Towers and objective as one module, so that Fabric wraps, moves and saves them together."""
-
-    def __init__(self, towers: nn.Module, objective: Objective):
-        super().__init__()
-        self.towers, self.objective = towers, objective
-
-    def forward(self, inputs: dict[str, Tensor], *args: Any) -> dict[str, Tensor]:
-        image, image_private = self.towers.image_features(inputs["image"])
-        text, text_private = self.towers.text_features(inputs["text"])
-        features = {"image": image, "text": text, "image_private": image_private, "text_private": text_private}
-        if "image_view" in inputs:
-            features["image_view"], features["image_private_view"] = self.towers.image_features(inputs["image_view"])
-            features["text_view"], features["text_private_view"] = self.towers.text_features(inputs["text_view"])
-        with torch.autocast(inputs["image"].device.type, enabled=False):  # losses in single precision
-            unit = {name: functional.normalize(z.float(), dim=1) for name, z in features.items() if z is not None}
-            beside = {name: inputs.get(name) for name in ("groups", "caption_similarity")}
-            return self.objective.parts(PairedEmbeddings(**unit, **beside, check=False), *args)
-
-
 class _Trainer:
-    """One run: the state of training, and the steps that take it on."""
+    """One run: the loop that takes it on, and what is measured and kept on the way."""
 
     def __init__(self, config: RunConfig, device: str, data: Any, folder: Path | None):
         self.config, self.data, self.folder = config, data, folder
-        self.fabric = launch(device, config.precision)
         self.pairing = config.pairing()
-        self.batch = self.pairing.batches(data, config.batch_size, config.seed)
         dev_size = int(np.count_nonzero(data.split == "dev"))
         self.dev = self.pairing.sample(data, "dev", min(config.eval_pairs, dev_size), seed=0)
-        towers = _towers(config, data, device)
-        self.objective = config.configured_method().build()
-        self.requires = self.objective.method.requires
-        step = _Step(towers, self.objective)
-        self.model, self.optimizer = self.fabric.setup(step, _optimizer(step, config))
-        self.step, self.spent, self.history = 0, 0.0, []
-        self.checkpoint: Path | None = None
+        self.loop = run_loop(config, device, data)
+        self.fabric, self.model, self.objective = self.loop.fabric, self.loop.model, self.loop.model.objective
+        self.spent, self.history = 0.0, []
+
+    @property
+    def step(self) -> int:
+        """Number of updates that were made."""
+        return self.loop.step
 
     def run(self, progress: bool, checkpoint_every: int) -> Run:
         self._resume()
@@ -165,77 +133,39 @@ class _Trainer:
                     self._save_checkpoint()
         return self._finish(started)
 
-    def _forward(self, step: int) -> Tensor:
-        """The loss on the batch of ``step``; stops the run if one of its terms is not finite."""
-        inputs = self.fabric.to_device(self._inputs(step))
-        if not 0 < float(self.objective.logit_scale.detach()) < math.inf:
-            raise NonFiniteLoss(step, "temperature", self.checkpoint)
-        parts = self.model(inputs, step, self.config.steps, _generator(self.config.seed, step))
-        loss = sum(parts.values())
-        if not math.isfinite(loss.item()):
-            bad = [name for name, value in parts.items() if not math.isfinite(value.item())]
-            raise NonFiniteLoss(step, f"loss ({', '.join(bad) or 'sum of its terms'})", self.checkpoint)
-        return loss
-
-    def _inputs(self, step: int) -> dict[str, Tensor]:
-        """What the towers and the objective see at ``step``."""
-        batch = self.batch(step)
-        inputs = {"image": batch.images, "text": self.pairing.second(batch)}
-        if self.config.multi_positive:
-            inputs["groups"] = torch.as_tensor(batch.positive_id)
-        if "views" in self.requires:
-            inputs["image_view"], inputs["text_view"] = second_views(self.data, batch, self.config.seed, step)
-        if "caption similarity" in self.requires:
-            inputs["caption_similarity"] = caption_similarity(batch.tokens)
-        return inputs
-
     def _update(self) -> None:
-        factor = _rate_factor(self.step, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
-        loss = self._forward(self.step)
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.optimizer.step()
-        self.objective.after_step()
-        self.step += 1
+        self.loop.update()
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:
         """One row of the history: after ``step`` updates, the loss of the batch that comes next and the dev metrics."""
         self.model.eval()
-        loss = self._forward(self.step)
+        _, values = self.loop.loss(self.step)
         self.model.train()
         image, text = self._encode(self.dev)
-        return {
-            "step": self.step,
-            "loss": float(loss),
-            "tau": 1.0 / float(self.objective.logit_scale.detach()),
-            **measure(image, text, np.asarray(self.dev.positive_id)),
-        }
+        measured = measure(image, text, np.asarray(self.dev.positive_id))
+        return {"step": self.step, "loss": values["loss"], **self.model.temperature, **measured}
 
     def _encode(self, sample: Any) -> tuple[Tensor, Tensor]:
-        image, text = encode(self.model.module.towers, sample, self.fabric.device, second=self.pairing.second(sample))
+        image, text = encode(self.model.towers, sample, self.fabric.device, second=self.pairing.second(sample))
         if not (image.isfinite().all() and text.isfinite().all()):
-            raise NonFiniteLoss(self.step, "embeddings", self.checkpoint)
+            raise NonFiniteLoss(self.step, "embeddings", self.loop.checkpoint)
         return image, text
 
     def _resume(self) -> None:
-        self.checkpoint = checkpoints.latest(self.folder / "checkpoints") if self.folder else None
-        if self.checkpoint:
-            state = checkpoints.load(self.fabric, self.checkpoint, self.model.module, self.optimizer)
-            self.step, self.spent, self.history = state["step"], state["spent"], state["history"]
+        self.loop.checkpoint = checkpoints.latest(self.folder / "checkpoints") if self.folder else None
+        if self.loop.checkpoint:
+            state = checkpoints.load(self.fabric, self.loop.checkpoint, self.model, self.loop.optimizer)
+            self.loop.step, self.spent, self.history = state["step"], state["spent"], state["history"]
 
     def _save_checkpoint(self) -> None:
-        for name, weight in self.model.module.named_parameters():
-            if not weight.isfinite().all():
-                raise NonFiniteLoss(self.step, f"weight {name}", self.checkpoint)
-        self.checkpoint = checkpoints.save(
+        self.loop.check_weights()
+        self.loop.checkpoint = checkpoints.save(
             self.fabric,
             self.folder / "checkpoints",
             self.step,
-            self.model.module,
-            self.optimizer,
+            self.model,
+            self.loop.optimizer,
             history=self.history,
             spent=self.spent,
         )
@@ -244,9 +174,8 @@ class _Trainer:
         test = self.pairing.sample(self.data, "test", None, seed=0)
         image, text = self._encode(test)
         dev_image, dev_text = self._encode(self.dev)
-        towers = self.model.module.towers
-        with torch.no_grad():  # the towers leave with the temperature that they were trained at
-            towers.logit_scale.fill_(math.log(float(self.objective.logit_scale.detach())))
+        self.model.hand_over(self.step)
+        towers = self.model.towers
         embeddings = {"test_image": image, "test_text": text, "dev_image": dev_image, "dev_text": dev_text}
         for split, sample in (("test", test), ("dev", self.dev)):
             for name, values in {"answer": sample.positive_id, "face": sample.face, "index": sample.index}.items():
@@ -272,6 +201,30 @@ class _Trainer:
         return run
 
 
+def run_loop(config: RunConfig, device: str = "cpu", data: Any = None) -> Loop:
+    """The loop of a resolved configuration before its first step."""
+    data = _data(config) if data is None else data
+    pairing, objective = config.pairing(), config.configured_method().build()
+    draw, requires = pairing.batches(data, config.batch_size, config.seed), objective.method.requires
+
+    def batches(step: int) -> dict[str, Tensor]:
+        batch = draw(step)
+        inputs = {"image": batch.images, "text": pairing.second(batch)}
+        if config.multi_positive:
+            inputs["groups"] = torch.as_tensor(batch.positive_id)
+        if "views" in requires:
+            inputs["image_view"], inputs["text_view"] = second_views(data, batch, config.seed, step)
+        if "caption similarity" in requires:
+            inputs["caption_similarity"] = caption_similarity(batch.tokens)
+        return inputs
+
+    return prepare(
+        _towers(config, data, device), objective, batches, config.steps, lr=config.lr,
+        weight_decay=config.weight_decay, optimizer=config.optimizer, schedule=config.schedule, warmup=config.warmup,
+        device=device, precision=config.precision, seed=config.seed,
+    )  # fmt: skip
+
+
 def _towers(config: RunConfig, data: Any, device: str) -> nn.Module:
     """The run's towers before training: those of the run that it starts from, or new ones.
 
@@ -293,33 +246,6 @@ def _towers(config: RunConfig, data: Any, device: str) -> nn.Module:
         rotation, _ = orthogonal_procrustes(second.double().numpy(), first.double().numpy())
         towers.text_tower[-1].set(torch.from_numpy(rotation))
     return towers
-
-
-def _optimizer(step: _Step, config: RunConfig) -> torch.optim.Optimizer:
-    """Matrices and filters decay, gains and biases do not; the objective's own parameters follow its method."""
-    weights = [(name, weight) for name, weight in step.towers.named_parameters() if name != "logit_scale"]
-    groups = [
-        {"params": [w for _, w in weights if w.ndim > 1], "lr": config.lr, "weight_decay": config.weight_decay},
-        {"params": [w for _, w in weights if w.ndim <= 1], "lr": config.lr, "weight_decay": 0.0},
-        *step.objective.param_groups(config.lr),
-    ]
-    groups = [{**group, "peak_lr": group["lr"]} for group in groups if group["params"]]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9)
-    return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer](groups)
-
-
-def _rate_factor(step: int, config: RunConfig) -> float:
-    """Share of the peak learning rate at ``step``."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1.0 + math.cos(math.pi * (step - config.warmup) / max(config.steps - config.warmup, 1)))
-
-
-def _generator(seed: int, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
 
 
 @cache

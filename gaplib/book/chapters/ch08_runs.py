@@ -25,7 +25,7 @@ from gaplib.methods import Objective, method
 from gaplib.pairs import PairedEmbeddings
 from gaplib.towers import TwoTower, tiny_towers
 from gaplib.towers.encode import encode_rows
-from gaplib.training import Run, presets
+from gaplib.training import Run, fit, presets
 from gaplib.training.tuned import TRIES
 
 #: name of a column -> method, setting of ``gaplib.training.presets``. "-1": the paper's form with weight 1, which is
@@ -175,28 +175,12 @@ def train_denominator(seed: int, denominator: str = "original", steps: int | Non
     towers = tiny_towers(
         config.pairing().vocabulary_size(data, views=True), dim=config.dim, image_size=config.image_size, seed=seed
     )
-    weights = [weight for name, weight in towers.named_parameters() if name != "logit_scale"]
-    groups = [
-        {"params": [w for w in weights if w.ndim > 1], "lr": config.lr, "weight_decay": config.weight_decay},
-        {"params": [w for w in weights if w.ndim <= 1], "lr": config.lr, "weight_decay": 0.0},
-        *objective.param_groups(config.lr),
-    ]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
-    batches = config.pairing().batches(data, config.batch_size, seed)
-    for step in range(config.steps):
-        batch = batches(step)
+    draw = config.pairing().batches(data, config.batch_size, seed)
+
+    def batches(step: int) -> dict[str, torch.Tensor]:
+        batch = draw(step)
         image_view, text_view = second_views(data, batch, seed, step)
-        z = (
-            towers.encode_image(batch.images, normalize=True),
-            towers.encode_text(batch.tokens, normalize=True),
-            towers.encode_image(image_view, normalize=True),
-            towers.encode_text(text_view, normalize=True),
-        )
-        loss = objective(PairedEmbeddings(*z, check=False), step, config.steps)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        objective.after_step()
-    with torch.no_grad():
-        towers.logit_scale.fill_(float(objective.logit_scale.detach().log()))
+        return {"image": batch.images, "text": batch.tokens, "image_view": image_view, "text_view": text_view}
+
+    fit(towers, objective, batches, config.steps, lr=config.lr, weight_decay=config.weight_decay, seed=seed)
     return towers
