@@ -14,8 +14,8 @@ from gaplib import posthoc
 from gaplib.data import glyphs
 from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.leaderboard.jobs import Job, Result, Spec
+from gaplib.towers.encode import encode
 from gaplib.training import Run, cached_run
-from gaplib.training.history import encode
 
 #: Training characters that a treatment is fitted to, the same for every run.
 FIT_SAMPLE = 2000

@@ -1,8 +1,9 @@
 """Finished runs, found again by their content: nothing is trained twice.
 
-The key hashes what a result depends on: the configuration, the data, the code of every module that training stands on
-(comments and docstrings aside), the version of torch and the kind of device. Entries are run folders as
-``gaplib.training.run`` writes them, in ``cache_dir()/runs/<key>``.
+The key hashes what a run's weights and embeddings depend on: the configuration, the data, the code of every module that
+trains (comments and docstrings aside), the version of torch and the kind of device. Code that measures is not in it:
+what it gives is computed from the stored embeddings and kept under a key of its own (``gaplib.training.history``).
+Entries are run folders as ``gaplib.training.run`` writes them, in ``cache_dir()/runs/<key>``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from gaplib import _dependencies, _store
 from gaplib._store import Store, content_key
 from gaplib.data import cache_dir
 
-#: Modules under gaplib.training that do not change what a run gives: they find, lock or name files.
-NOT_BEHAVIOUR = ("gaplib.training.cache", *_store.NOT_BEHAVIOUR)
+#: Modules under gaplib.training that train nothing: they measure, or find, lock, name and write files.
+NOT_BEHAVIOUR = (
+    *("gaplib.training.cache", "gaplib.training.checkpoints", "gaplib.training.history", "gaplib.training.run"),
+    *("gaplib._versions", *_store.NOT_BEHAVIOUR),
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,10 @@ class Entry:
         """The entry of a resolved ``gaplib.training.RunConfig`` on a device."""
         import torch
 
+        from gaplib.training.run import FORMAT
+
         content = {
+            "format": FORMAT,
             "config": config.to_dict(),
             "data": data_digest,
             "code": code_digest(),
@@ -52,6 +59,7 @@ class Entry:
 
     def load(self) -> Any:
         """The finished run, or None when there is none, or a damaged one."""
+        from gaplib.training.history import measured_now
         from gaplib.training.run import Run, RunFolderError
 
         if not (self.folder / "run.json").exists():
@@ -61,7 +69,7 @@ class Entry:
         except RunFolderError as error:
             warnings.warn(f"cached run is damaged and will be trained again: {error}", stacklevel=3)
             return None
-        return run if run.config == self.config else None
+        return measured_now(run, Store(cache_dir() / "measured")) if run.config == self.config else None
 
     def lock(self, timeout: float) -> AbstractContextManager[None]:
         """Be the only process at this entry. The lock ends with its process, however that ends."""
@@ -78,7 +86,7 @@ class Entry:
 
 @cache
 def code_digest() -> str:
-    """Hash of the code that a training run depends on."""
+    """Hash of the code that trains."""
     files = _dependencies.closure("gaplib.training.trainer", packages=False, leave_out=NOT_BEHAVIOUR)
     return _dependencies.digest(files)
 

@@ -1,5 +1,8 @@
-"""A run on disk: a folder with run.json, embeddings.safetensors, model.safetensors and, while it trains, checkpoints.
+"""A run on disk: a folder of the files below.
 
+embeddings.safetensors    of the test and dev pairs at the end, with what the pairs are
+history.safetensors       of the dev pairs at each step of the history
+model.safetensors         weights of the towers
 config.json               what is being trained; the first file to be written
 checkpoints/step-NNNNNN/  model.safetensors, optimizer.ckpt
 run.json                  configuration, history, final metrics, versions, seconds; the last: with it the run is done
@@ -33,9 +36,9 @@ from gaplib.training.config import RunConfig
 if TYPE_CHECKING:
     from gaplib.towers import TwoTower
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("test", "dev")
-_DATA_FILES = ("embeddings.safetensors", "model.safetensors")
+_DATA_FILES = ("embeddings.safetensors", "history.safetensors", "model.safetensors")
 
 
 class RunFolderError(ValueError):
@@ -53,6 +56,8 @@ class Run:
     weights     state of the towers, by name
     seconds     spent on training and measuring
     info        versions, device, digest of the data, recipe of the towers, state of the objective
+    seen        the dev pairs' embeddings at each step of the history, "image" and "text", float32 (steps, n, d); None
+                for a run that was loaded, which has them on disk (``dev_embeddings()``)
     """
 
     config: RunConfig
@@ -63,6 +68,19 @@ class Run:
     seconds: float
     info: dict[str, Any] = field(repr=False)
     folder: Path | None = None
+    seen: dict[str, np.ndarray] | None = field(default=None, repr=False)
+
+    def dev_embeddings(self) -> dict[str, np.ndarray]:
+        """The dev pairs' embeddings at each step of the history: "image" and "text", float32 (steps, n, d), unit rows.
+
+        >>> from gaplib.training import RunConfig, train
+        >>> run = train(RunConfig(steps=2, batch_size=8, dim=4, eval_pairs=8, history_points=2), progress=False)
+        >>> run.dev_embeddings()["image"].shape
+        (2, 8, 4)
+        """
+        if self.seen is not None:
+            return self.seen
+        return safetensors.numpy.load_file(self.folder / "history.safetensors")
 
     def frame(self) -> pd.DataFrame:
         """The history as a table, one row a measured step."""
@@ -100,10 +118,11 @@ class Run:
         return towers.eval()
 
     def save(self, folder: str | Path) -> None:
-        """Write the run's three files; run.json comes last and holds the hashes of the others."""
+        """Write the run's files; run.json comes last and holds the hashes of the others."""
         folder = Path(folder)
-        with atomic(folder / "embeddings.safetensors") as partial:
-            safetensors.numpy.save_file(self.embeddings, partial)
+        for name, arrays in (("embeddings", self.embeddings), ("history", self.dev_embeddings())):
+            with atomic(folder / f"{name}.safetensors") as partial:
+                safetensors.numpy.save_file(arrays, partial)
         self.towers().save(folder / "model.safetensors")
         content = {
             "format": FORMAT,
@@ -111,7 +130,7 @@ class Run:
             "history": self.history,
             "metrics": self.metrics,
             "seconds": self.seconds,
-            **self.info,
+            **{name: value for name, value in self.info.items() if name != "files"},
             "files": {name: sha256(folder / name) for name in _DATA_FILES},
         }
         content["sha256"] = content_hash(content)
@@ -127,7 +146,7 @@ class Run:
                 raise RunFolderError(f"{folder}: run.json is damaged (its SHA-256 is not its own)")
             if content.pop("format") != FORMAT:
                 raise RunFolderError(f"{folder}: expected a run of format {FORMAT}; written by another gaplib")
-            for name, expected in content.pop("files").items():
+            for name, expected in content["files"].items():
                 if sha256(folder / name) != expected:
                     raise RunFolderError(f"{folder}: {name} is damaged (its SHA-256 is not the one in run.json)")
             return cls(

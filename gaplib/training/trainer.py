@@ -32,7 +32,7 @@ from gaplib.training.cache import Entry
 from gaplib.training.config import RunConfig
 from gaplib.training.fabric import check_device
 from gaplib.training.fitting import prepare
-from gaplib.training.history import log_spaced_steps, measure
+from gaplib.training.history import measure, measuring_digest
 from gaplib.training.loop import Loop, NonFiniteLoss
 from gaplib.training.run import Run, RunFolderError, exclusive, reserve_folder
 
@@ -105,6 +105,7 @@ class _Trainer:
         self.loop = run_loop(config, device, data)
         self.fabric, self.model, self.objective = self.loop.fabric, self.loop.model, self.loop.model.objective
         self.spent, self.history = 0.0, []
+        self.seen: list[tuple[Tensor, Tensor]] = []  # the dev pairs' embeddings at each step of the history
 
     @property
     def step(self) -> int:
@@ -143,6 +144,7 @@ class _Trainer:
         _, values = self.loop.loss(self.step)
         self.model.train()
         image, text = self._encode(self.dev)
+        self.seen.append((image, text))
         measured = measure(image, text, np.asarray(self.dev.positive_id))
         return {"step": self.step, "loss": values["loss"], **self.model.temperature, **measured}
 
@@ -157,6 +159,7 @@ class _Trainer:
         if self.loop.checkpoint:
             state = checkpoints.load(self.fabric, self.loop.checkpoint, self.model, self.loop.optimizer)
             self.loop.step, self.spent, self.history = state["step"], state["spent"], state["history"]
+            self.seen = state["seen"]
 
     def _save_checkpoint(self) -> None:
         self.loop.check_weights()
@@ -167,6 +170,7 @@ class _Trainer:
             self.model,
             self.loop.optimizer,
             history=self.history,
+            seen=self.seen,
             spent=self.spent,
         )
 
@@ -192,9 +196,11 @@ class _Trainer:
                 "device": str(self.fabric.device),
                 "versions": versions(),
                 "towers": {**towers.recipe, "seed": self.config.seed},
+                "measured_by": measuring_digest(),
                 "objective": {name: value.item() for name, value in self.objective.state_dict().items()},
             },
             folder=self.folder,
+            seen={side: torch.stack([z[i] for z in self.seen]).numpy() for i, side in enumerate(("image", "text"))},
         )
         if self.folder:
             run.save(self.folder)
@@ -246,6 +252,12 @@ def _towers(config: RunConfig, data: Any, device: str) -> nn.Module:
         rotation, _ = orthogonal_procrustes(second.double().numpy(), first.double().numpy())
         towers.text_tower[-1].set(torch.from_numpy(rotation))
     return towers
+
+
+def log_spaced_steps(steps: int, points: int) -> list[int]:
+    """At most ``points`` >= 2 steps from 0 to ``steps``, both ends among them, evenly spaced in the logarithm."""
+    spaced = np.geomspace(steps, 1, points - 1).round().astype(int)
+    return sorted({0, *spaced.tolist()})
 
 
 @cache

@@ -23,11 +23,12 @@ from gaplib.data import glyphs
 from gaplib.pairs import PairedEmbeddings
 from gaplib.towers import tiny_towers
 from gaplib.towers.encode import encode
-from gaplib.training import NonFiniteLoss, Run, RunConfig, RunFolderError, cached_run, checkpoints, train
+from gaplib.training import NonFiniteLoss, Run, RunConfig, RunFolderError, cached_run, checkpoints, history, train
 from gaplib.training import cache as run_cache
 from gaplib.training import run as run_files
 from gaplib.training import trainer as training
-from gaplib.training.history import log_spaced_steps
+from gaplib.training.loop import rate_factor
+from gaplib.training.trainer import log_spaced_steps
 
 TINY = {"steps": 10, "batch_size": 16, "dim": 8, "eval_pairs": 24, "history_points": 5}
 
@@ -200,8 +201,8 @@ def test_every_kind_of_method_trains(name, tmp_path):
 def test_second_views_reach_the_towers():
     """What a method with views minimises is what the towers make of ``second_views``, put together by hand."""
     config = tiny(method="sep", tau=0.5, learn_tau=False).resolved()
-    trainer = training._Trainer(config, "cpu", glyphs.load(), None)
-    towers = trainer.model.module.towers
+    loop = training.run_loop(config)
+    towers = loop.model.towers
     batch = glyphs.load().batches("train", 16, 0)(0)
     inputs = {"image": batch.images, "text": batch.tokens}
     inputs["image_view"], inputs["text_view"] = training.second_views(glyphs.load(), batch, 0, 0)
@@ -212,7 +213,7 @@ def test_second_views_reach_the_towers():
         for one, z in zip(names, getattr(towers, f"{modality}_features")(value), strict=True):
             unit[one] = functional.normalize(z, dim=1)
     by_hand = methods.method("sep", tau=0.5, temperature="fixed").build()(PairedEmbeddings(**unit))
-    assert trainer._forward(0).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert loop.loss(0)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_fine_tuning_starts_where_the_other_run_ended(cache, run):
@@ -267,10 +268,10 @@ def test_log_spaced_steps(steps, points):
 
 def test_warm_up_and_cosine():
     config = tiny(steps=20, warmup=4, schedule="cosine")
-    factors = [training._rate_factor(step, config) for step in range(20)]
+    factors = [rate_factor(step, 20, config.schedule, config.warmup) for step in range(20)]
     assert factors[:5] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
     assert all(later < earlier for earlier, later in pairwise(factors[4:]))
-    assert training._rate_factor(12, config) == pytest.approx(0.5)
+    assert rate_factor(12, 20, config.schedule, config.warmup) == pytest.approx(0.5)
 
 
 # --- interruption -----------------------------------------------------------------------------------------------------
@@ -539,24 +540,16 @@ def test_the_key_follows_code_that_a_run_depends_on(tmp_path):
     assert before == run_cache.code_digest()
     finders = ("_dependencies", "_store", "_atomic", "training/cache")
     pages = ("book/plots/__init__", "book/results", "claims/__init__", "__main__", "data/glyph_summary")
-    for module in (*pages, *finders):
+    measures = ("training/history", "geometry/distance", "geometry/report", "evaluation/retrieval", "stats")
+    for module in (*pages, *finders, *measures):
         with open(tmp_path / "gaplib" / f"{module}.py", "a") as file:
             file.write("\nchanged = 1\n")
     with open(tmp_path / "gaplib" / "losses" / "contrastive.py", "a") as file:
         file.write("\n# a remark\n")
     assert key() == before
     for module in (
-        *(
-            "losses/contrastive",
-            "methods",
-            "temperature",
-            "swapping",
-            "towers/tiny",
-            "pairs",
-            "data/glyphs",
-            "data/views",
-        ),
-        *("training/trainer", "training/history"),
+        *("losses/contrastive", "methods", "temperature", "swapping", "towers/tiny", "pairs"),
+        *("data/glyphs", "data/views", "training/trainer", "training/loop", "training/fitting", "training/config"),
     ):
         with open(tmp_path / "gaplib" / f"{module}.py", "a") as file:
             file.write("\nchanged = 1\n")
@@ -564,7 +557,35 @@ def test_the_key_follows_code_that_a_run_depends_on(tmp_path):
         before = key()
 
 
-@pytest.mark.parametrize("name", ["run.json", "embeddings.safetensors", "model.safetensors"])
+def test_a_metric_that_changes_is_measured_again_and_nothing_is_trained(cache, monkeypatch):
+    """The second key: same weights and embeddings, new numbers, and the old ones when the old code is back."""
+    first = cached_run(tiny())
+    real, asked = history.measure, []
+
+    def doubled(image, text, answer):
+        asked.append(len(image))
+        return {**real(image, text, answer), "centroid_distance": 2 * real(image, text, answer)["centroid_distance"]}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "measuring_digest", lambda: "another")
+        patch.setattr(history, "measure", doubled)
+        second = cached_run(tiny())
+        assert len(asked) == len(first.history) + 1
+        assert cached_run(tiny()).history == second.history  # kept
+        assert len(asked) == len(first.history) + 1
+    assert cache.trained == 1
+    for old, new in ((first.metrics, second.metrics), *zip(first.history, second.history, strict=True)):
+        assert new["centroid_distance"] == 2 * old["centroid_distance"]
+        assert {k: v for k, v in new.items() if k != "centroid_distance"} == {
+            k: v for k, v in old.items() if k != "centroid_distance"
+        }
+    assert second.info["measured_by"] == "another"
+    assert_same_run(cached_run(tiny()), first)
+    loaded = Run.load(cache.entry())
+    np.testing.assert_array_equal(loaded.dev_embeddings()["image"][-1], loaded.embeddings["dev_image"])
+
+
+@pytest.mark.parametrize("name", ["run.json", "embeddings.safetensors", "history.safetensors", "model.safetensors"])
 @pytest.mark.parametrize("how", ["cut", "flip", "gone"])
 def test_a_damaged_entry_is_trained_again(cache, run, name, how):
     cached_run(tiny())
