@@ -101,6 +101,20 @@ class Recorder:
             self.floors[name] = floor
         return value
 
+    def record_all(self, prefix: str, values: Mapping[str, Any], unit: str = "") -> None:
+        """Keep several values below ``prefix``; a value may be a mapping again. Errors as for ``record``.
+
+        >>> run = Recorder("01")
+        >>> run.record_all("F5.tuned", {"gap": 0.5, "recall": {"clip": 0.2, "cua": 0.3}})
+        >>> list(run.estimates)
+        ['F5.tuned.gap', 'F5.tuned.recall.clip', 'F5.tuned.recall.cua']
+        """
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                self.record_all(f"{prefix}.{name}", value, unit)
+            else:
+                self.record(f"{prefix}.{name}", value, unit)
+
     def frame(self, prefix: str = "") -> pd.DataFrame:
         """The recorded rows whose name starts with ``prefix``: name, value, low, high, floor, n, unit, method."""
         columns = ["name", "value", "low", "high", "floor", "n", "unit", "method"]

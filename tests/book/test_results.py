@@ -30,6 +30,17 @@ def filled(**options):
     return run
 
 
+def test_several_values_are_recorded_below_a_prefix():
+    one, other = Recorder("01"), Recorder("01")
+    one.record_all("A.b", {"c": 1.0, "d": {"e": over_seeds([0.1, 0.3]), "f": 2}}, unit="nats")
+    other.record("A.b.c", 1.0, unit="nats")
+    other.record("A.b.d.e", over_seeds([0.1, 0.3]), unit="nats")
+    other.record("A.b.d.f", 2, unit="nats")
+    assert (one.estimates, one.units) == (other.estimates, other.units)
+    with pytest.raises(ValueError, match="expected each result once, got 'A.b.c'"):
+        one.record_all("A", {"b": {"c": 2.0}})
+
+
 def test_seeds_start_at_100():
     assert Recorder("01").seeds == (100, 101, 102)
     assert Recorder("01", "confirm", 10).seeds == tuple(range(100, 110))
