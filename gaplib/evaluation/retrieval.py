@@ -48,19 +48,34 @@ def retrieval(
         ValueError: bad matrices, zero rows, counts or groups that do not fit, ``ks`` empty or below 1, ``chunk_size``
             below 1.
     """
-    x, y = check_matrix(x, "x").detach(), check_matrix(y, "y").detach()
+    x, y = (check_nonzero_rows(check_matrix(z, name).detach(), name) for z, name in ((x, "x"), (y, "y")))
     check_pair(x, y, paired=image_groups is None and text_groups is None)
     cutoffs = _check_cutoffs(ks)
     chunk = None if chunk_size is None else check_integer(chunk_size, "chunk_size", low=1)
     groups_x, groups_y = _match_groups(image_groups, text_groups, len(x), len(y))
+    return retrieval_of(x, y, groups_x, groups_y, cutoffs, chunk)
+
+
+def retrieval_of(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    groups_x: np.ndarray,
+    groups_y: np.ndarray,
+    ks: Sequence[int],
+    chunk_size: int | None = None,
+) -> dict[str, torch.Tensor]:
+    """:func:`retrieval` of rows that are read, with groups as integers that agree across the modalities.
+
+    A group may be missing on one side; queries of such a group have no right answer, and their direction no meaning.
+    """
     # In order of their groups, the right answers of a chunk of images lie in one block of columns.
     order_x, order_y = np.argsort(groups_x, kind="stable"), np.argsort(groups_y, kind="stable")
     dtype = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
-    x, y = _take_unit(x, "x", order_x, dtype), _take_unit(y, "y", order_y, dtype)
-    counts = _count(x, y, groups_x[order_x], groups_y[order_y], chunk or max(1, _SCORES_AT_A_TIME // len(y)))
+    x, y = _take_unit(x, order_x, dtype), _take_unit(y, order_y, dtype)
+    counts = _count(x, y, groups_x[order_x], groups_y[order_y], chunk_size or max(1, _SCORES_AT_A_TIME // len(y)))
     out = {}
     for direction, (above, level, right) in zip(("image_to_text", "text_to_image"), counts, strict=True):
-        for k in cutoffs:
+        for k in ks:
             out[f"{direction}@{k}"] = _expected_hits(above, level, right, k).mean()
     return out
 
@@ -101,8 +116,8 @@ def _match_groups(image_groups: Any, text_groups: Any, n: int, m: int) -> tuple[
     return here, there
 
 
-def _take_unit(x: torch.Tensor, name: str, rows: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    x = check_nonzero_rows(x, name)[torch.from_numpy(rows).to(x.device)].to(dtype)
+def _take_unit(x: torch.Tensor, rows: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    x = x[torch.from_numpy(rows).to(x.device)].to(dtype)
     # In place: the rows are a copy already, and a large gallery should not be held three times. First by
     # the largest entry, so that no square over- or underflows.
     for order in (torch.inf, 2):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gaplib._validate import check_integer, check_pair
-from gaplib.geometry.inputs import read_directions, read_two
+from gaplib.geometry.inputs import ROWS_AT_A_TIME, Embeddings, read_directions, read_two
 
 # Means of unit rows are sums of roundings of this order; a shorter gap vector has no direction of its own.
 NO_GAP = 1e-13
@@ -27,8 +27,11 @@ def gap_vector(x: Any, y: Any, *, paired: bool = True) -> torch.Tensor:
     Raises:
         ValueError: bad matrices, rows not of norm one, shapes that do not fit.
     """
-    x, y = read_two(x, y, paired=paired)
-    return x.mean(dim=0) - y.mean(dim=0)
+    return gap_vector_of(Embeddings(*read_two(x, y, paired=paired)))
+
+
+def gap_vector_of(data: Embeddings) -> torch.Tensor:
+    return data.x.mean(dim=0) - data.y.mean(dim=0)
 
 
 def gap_direction(x: Any, y: Any, *, paired: bool = True) -> torch.Tensor:
@@ -49,7 +52,11 @@ def centroid_distance(x: Any, y: Any, *, paired: bool = True) -> torch.Tensor:
     It is not zero for two samples of one distribution: about sqrt((v_x + v_y) / n) with v the variances. Read it beside
     :func:`gaplib.stats.permutation_floor`. Arguments, result type (0-d float64) and errors as for :func:`gap_vector`.
     """
-    return gap_vector(x, y, paired=paired).norm()
+    return centroid_distance_of(Embeddings(*read_two(x, y, paired=paired)))
+
+
+def centroid_distance_of(data: Embeddings) -> torch.Tensor:
+    return gap_vector_of(data).norm()
 
 
 def alignment(x: Any, y: Any) -> torch.Tensor:
@@ -58,14 +65,22 @@ def alignment(x: Any, y: Any) -> torch.Tensor:
     x, y: (n, d), rows of norm one, row i a pair. Returns a 0-d float64 tensor. Raises ``ValueError`` as
     :func:`gap_vector`.
     """
-    x, y = read_two(x, y)
-    return (x - y).square().sum(dim=1).mean()
+    return alignment_of(Embeddings(*read_two(x, y)))
 
 
-def read_pairs(x: Any, y: Any, min_rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def alignment_of(data: Embeddings) -> torch.Tensor:
+    return _squared_distances(data).mean()
+
+
+def _squared_distances(data: Embeddings) -> torch.Tensor:
+    """(n,) squared distances of the true pairs."""
+    return torch.cat([difference.square_().sum(dim=1) for _, difference in data.differences()])
+
+
+def _read_pairs(x: Any, y: Any, min_rows: int = 1) -> Embeddings:
     x, y = read_directions(x, "x", min_rows=min_rows), read_directions(y, "y", min_rows=min_rows)
     check_pair(x, y)
-    return x, y
+    return Embeddings(x, y)
 
 
 def true_pair_cosine(x: Any, y: Any) -> torch.Tensor:
@@ -74,8 +89,11 @@ def true_pair_cosine(x: Any, y: Any) -> torch.Tensor:
     x, y: (n, d), row i a pair, any scale but no zero rows. Returns a 0-d float64 tensor. Raises ``ValueError`` for bad
     matrices, zero rows, shapes that do not fit.
     """
-    x, y = read_pairs(x, y)
-    return (1 - (x - y).square().sum(dim=1) / 2).mean()
+    return true_pair_cosine_of(_read_pairs(x, y))
+
+
+def true_pair_cosine_of(directions: Embeddings) -> torch.Tensor:
+    return (1 - _squared_distances(directions) / 2).mean()
 
 
 def relative_modality_gap(x: Any, y: Any) -> torch.Tensor:
@@ -95,7 +113,11 @@ def relative_modality_gap(x: Any, y: Any) -> torch.Tensor:
     Raises:
         ValueError: bad matrices, zero rows, fewer than two pairs, shapes that do not fit.
     """
-    between, within_x, within_y = _dissimilarities(x, y)
+    return relative_modality_gap_of(_read_pairs(x, y, min_rows=2))
+
+
+def relative_modality_gap_of(directions: Embeddings) -> torch.Tensor:
+    between, within_x, within_y = dissimilarities_of(directions)
     return ratio(between, (within_x + within_y) / 2)
 
 
@@ -105,7 +127,7 @@ def relative_modality_gap_with_diagonal(x: Any, y: Any) -> torch.Tensor:
     d_x and d_y are means over all n² entries, the zeros of the diagonal included, so the value falls slowly with n
     towards the analysis form. Arguments and errors as there.
     """
-    between, within_x, within_y = _dissimilarities(x, y)
+    between, within_x, within_y = dissimilarities_of(_read_pairs(x, y, min_rows=2))
     n = len(x)
     return ratio(between, (within_x + within_y) / 2 * (n - 1) / n)
 
@@ -117,24 +139,27 @@ def relative_modality_gap_unhalved(x: Any, y: Any) -> torch.Tensor:
     2n(n - 1), which halves the means: 2m / ((d_x + d_y) / 4 + 2m), never below the paper's. Arguments and errors as
     there.
     """
-    between, within_x, within_y = _dissimilarities(x, y)
+    between, within_x, within_y = dissimilarities_of(_read_pairs(x, y, min_rows=2))
     return ratio(2 * between, (within_x + within_y) / 4)
 
 
-def _dissimilarities(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def dissimilarities_of(directions: Embeddings) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean (1 - cos) / 2 over true pairs, and over distinct rows of each modality."""
-    x, y = read_pairs(x, y, min_rows=2)
-    return (x - y).square().sum(dim=1).mean() / 4, dissimilarity(x), dissimilarity(y)
+    between = _squared_distances(directions).mean() / 4
+    return between, dissimilarity(directions.x), dissimilarity(directions.y)
 
 
 def dissimilarity(x: torch.Tensor) -> torch.Tensor:
     """Mean (1 - cos) / 2 over distinct unit rows: sum over i != j of |x_i - x_j|² is 2n sum_i |x_i - mean|²."""
-    return (x - x.mean(dim=0)).square().sum() / (2 * (len(x) - 1))
+    mean = x.mean(dim=0)
+    total = sum((rows - mean).square_().sum() for rows in x.split(ROWS_AT_A_TIME))
+    return total / (2 * (len(x) - 1))
 
 
 def ratio(between: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
+    """between / (between + within), 0 where both are 0."""
     total = between + within
-    return between / total if total > 0 else torch.zeros_like(total)
+    return torch.where(total > 0, between / total, torch.zeros_like(total))
 
 
 def top_coordinate_share(x: Any, y: Any, k: int, *, paired: bool = True) -> torch.Tensor:
@@ -151,9 +176,14 @@ def top_coordinate_share(x: Any, y: Any, k: int, *, paired: bool = True) -> torc
     Raises:
         ValueError: as :func:`gap_vector`, no gap at all, or k outside [1, d].
     """
-    gap = gap_direction(x, y, paired=paired)
-    k = check_integer(k, "k", low=1, high=len(gap))
-    return gap.square().topk(k).values.sum().clamp(max=1)
+    gap = gap_vector(x, y, paired=paired)
+    _direction(gap)
+    return top_share_of(gap, check_integer(k, "k", low=1, high=len(gap)))
+
+
+def top_share_of(gap: torch.Tensor, k: int) -> torch.Tensor:
+    """:func:`top_coordinate_share` of a gap vector that is not zero."""
+    return _direction(gap).square().topk(k).values.sum().clamp(max=1)
 
 
 def rotation_null(x: Any, y: Any, k: int, repeats: int = 200, seed: int = 0, *, paired: bool = True) -> torch.Tensor:
@@ -164,6 +194,9 @@ def rotation_null(x: Any, y: Any, k: int, repeats: int = 200, seed: int = 0, *, 
     """
     d = len(gap_vector(x, y, paired=paired))
     k = check_integer(k, "k", low=1, high=d)
-    repeats, seed = check_integer(repeats, "repeats", low=1), check_integer(seed, "seed", low=0)
+    return rotation_null_of(d, k, check_integer(repeats, "repeats", low=1), check_integer(seed, "seed", low=0))
+
+
+def rotation_null_of(d: int, k: int, repeats: int, seed: int) -> torch.Tensor:
     squares = torch.from_numpy(np.random.default_rng(seed).standard_normal((repeats, d))).square()
     return (squares.topk(k, dim=1).values.sum(dim=1) / squares.sum(dim=1)).clamp(max=1)

@@ -1,7 +1,13 @@
-"""How the metrics read their arguments: any float type in, detached float64 rows out."""
+"""How the metrics read their arguments: any float type in, detached float64 rows out.
+
+Every metric is two functions: the public one reads and checks its arguments, and its core (``..._of``) computes on rows
+that are read. Who wants many metrics of the same rows reads once, into :class:`Embeddings`, and calls the cores.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -10,6 +16,9 @@ import torch
 
 from gaplib._validate import as_float64, check_matrix, check_nonzero_rows, check_pair, check_unit_rows
 from gaplib.pairs import HALF_TYPES
+
+# Many rows are gone through in blocks of so many, so that no intermediate result is as large as they are.
+ROWS_AT_A_TIME = 2**14
 
 
 def unit_rows(x: torch.Tensor) -> torch.Tensor:
@@ -51,6 +60,45 @@ def read_two(x: Any, y: Any, *, paired: bool = True, min_rows: int = 1) -> tuple
     x, y = read(x, "x", unit=True, min_rows=min_rows), read(y, "y", unit=True, min_rows=min_rows)
     check_pair(x, y, paired=paired)
     return x, y
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Both modalities, read and checked: what the cores of the metrics take.
+
+    x: (n, d) float64 unit rows without gradient. y: (m, d), likewise. paired: whether row i of ``x`` belongs to row i
+    of ``y``. groups: (n,) integers from 0 on where pairs form groups.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    paired: bool = True
+    groups: np.ndarray | None = None
+
+    @property
+    def codes(self) -> np.ndarray:
+        """(n,) the pairs' groups; without groups, every pair is its own."""
+        return np.arange(len(self.x)) if self.groups is None else self.groups
+
+    def directions(self) -> Embeddings:
+        """The same with rows of norm one to the last digit, for what depends on cosines alone."""
+        x, y = torch.empty_like(self.x), torch.empty_like(self.y)
+        for z, out in ((self.x, x), (self.y, y)):
+            for rows, place in zip(z.split(ROWS_AT_A_TIME), out.split(ROWS_AT_A_TIME), strict=True):
+                place.copy_(unit_rows(rows))
+        return Embeddings(x, y, self.paired, self.groups)
+
+    def differences(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """x_i - y_i of the pairs: slices of row numbers, each with its (rows, d) differences."""
+        for start in range(0, len(self.x), ROWS_AT_A_TIME):
+            rows = slice(start, start + ROWS_AT_A_TIME)
+            yield rows, self.x[rows] - self.y[rows]
+
+    def take(self, rows: np.ndarray) -> Embeddings:
+        """The pairs at ``rows``."""
+        index = torch.from_numpy(rows).to(self.x.device)
+        groups = None if self.groups is None else np.unique(self.groups[rows], return_inverse=True)[1]
+        return Embeddings(self.x[index], self.y[index], self.paired, groups)
 
 
 def row_numbers(x: torch.Tensor) -> np.ndarray:

@@ -9,16 +9,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gaplib._validate import as_float64, check_integer, check_labels, check_matrix, check_pair
-from gaplib.evaluation.retrieval import retrieval
-from gaplib.geometry import distance, spread
-from gaplib.geometry.inputs import read_two, row_numbers
+from gaplib._validate import check_integer, check_labels
+from gaplib.evaluation.retrieval import retrieval_of
+from gaplib.geometry import distance, floors, spread
+from gaplib.geometry.inputs import Embeddings, read_two, row_numbers, unit_rows
 from gaplib.geometry.report_rendering import Row, as_html, as_text
-from gaplib.geometry.separability import equal_rows, linear_separability
-from gaplib.stats import Floor, permutation_floor
+from gaplib.geometry.separability import equal_rows, separability_of
+from gaplib.stats import Floor
 
-_REPEATS = 200
 _TOP = 5
+# What grows with the square of the rows, or is fitted again and again, is estimated on a sample where there are many:
+# rows of a modality whose distances are compared, ...
+UNIFORMITY_ROWS = 10_000
+# ... pairs that the classifier of the linear separability learns and is tested on, ...
+SEPARABILITY_PAIRS = 5_000
+# ... scores of queries with candidates, both directions together. The candidates are always all.
+RETRIEVAL_SCORES = 10**9
+LEAST_QUERIES = 1000
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,10 @@ def gap_report(
 
     The remaining metrics are means over the pairs as given, an image with more captions weighing more.
 
+    Large inputs: above ``UNIFORMITY_ROWS`` rows the uniformities, above ``SEPARABILITY_PAIRS`` pairs the linear
+    separability with its floor, and above ``RETRIEVAL_SCORES`` scores the queries of retrieval are drawn at random with
+    ``seed``; ``notes`` says so. All other metrics and floors have closed forms and use all rows.
+
     Args:
         x, y: (n, d), n >= 2, rows of norm one, NumPy or torch, any float type.
         seed: of the split and of the floors.
@@ -194,68 +205,43 @@ def gap_report(
     names = tuple(names)  # type: ignore[assignment]  # how many there are is checked next
     if len(names) != 2 or not all(isinstance(name, str) and name for name in names) or names[0] == names[1]:
         raise ValueError(f"names: expected two different strings, got {names!r}")
-    x, y = check_matrix(x, "x", min_rows=2).detach(), check_matrix(y, "y", min_rows=2).detach()
-    check_pair(x, y, paired=paired)
-    codes, n_groups = None, None
-    if groups is not None:
-        if not paired:
-            raise ValueError("groups: expected None where rows are not paired, for they have no groups in common")
-        codes = np.unique(check_labels(groups, len(x), "groups"), return_inverse=True)[1]
-        n_groups = int(codes.max()) + 1
-        if n_groups < 2:
-            raise ValueError(f"groups: expected at least 2 different groups, got {n_groups}")
-    rows_x, rows_y = (row_numbers(as_float64(z)) for z in (x, y))
-    notes = () if groups is not None else _copies((rows_x, rows_y), names, paired)
+    u, v = read_two(x, y, paired=paired, min_rows=2)
+    single = max(x.dtype.itemsize, y.dtype.itemsize) < 8
+    data = Embeddings(u, v, bool(paired), _codes(groups, len(u), paired))
+    rows = row_numbers(data.x), row_numbers(data.y)
     # Equal rows of one group are one item; without groups every row is.
-    items_x, items_y = (slice(None) if codes is None else _items(codes, rows) for rows in (rows_x, rows_y))
-    values: dict[str, Any] = {
-        "centroid_distance": distance.centroid_distance(x, y, paired=paired),
-        "linear_separability": linear_separability(x, y, seed=seed, groups=codes, paired=paired),
-        "wasserstein_uniformity": spread.wasserstein_uniformity(x, y, paired=paired),
-    }
-    for name, z in (("image", x[items_x]), ("text", y[items_y])):
-        values[f"uniformity_{name}"] = spread.uniformity(z)
-        values[f"mean_cosine_{name}"] = spread.mean_cosine(z)
-        values[f"effective_rank_{name}"] = spread.effective_rank(z)
-    if paired:
-        own = np.arange(len(x)) if codes is None else codes
-        own_x, own_y = own[items_x], own[items_y]
-        found = retrieval(x[items_x], y[items_y], ks=(1,), image_groups=own_x, text_groups=own_y)
-        values |= {
-            "relative_modality_gap": distance.relative_modality_gap(x, y),
-            "alignment": distance.alignment(x, y),
-            "true_pair_cosine": distance.true_pair_cosine(x, y),
-            "cross_uniformity": spread.cross_uniformity(x, y)
-            if codes is None
-            else spread.cross_uniformity_of_groups(x[items_x], y[items_y], own_x, own_y),
-            "image_to_text_at_1": found["image_to_text@1"],
-            "text_to_image_at_1": found["text_to_image@1"],
-            "retrieval_chance": np.bincount(own_x) @ np.bincount(own_y) / (len(own_x) * len(own_y)),
-        }
-    floors = _floors(*equal_rows(*read_two(x, y, paired=paired), seed), codes, paired, seed)
-    top, k = None, min(_TOP, x.shape[1])
-    if float(values["centroid_distance"]) > distance.NO_GAP:
-        top = float(distance.top_coordinate_share(x, y, k, paired=paired))
-        floors["top5_coordinate_share"] = _floor(distance.rotation_null(x, y, k, _REPEATS, seed, paired=paired))
+    items = tuple(np.arange(len(r)) if groups is None else _items(data.codes, r) for r in rows)
+    notes = _copies(rows, names, paired) if groups is None else ()
     return GapReport(
-        n=len(x),
-        n_text=len(y),
-        d=x.shape[1],
-        paired=bool(paired),
+        n=len(data.x),
+        n_text=len(data.y),
+        d=data.x.shape[1],
+        paired=data.paired,
         seed=seed,
-        top5_coordinate_share=top,
-        floors=floors,
+        n_groups=None if groups is None else int(data.codes.max()) + 1,
         names=names,
-        n_groups=n_groups,
-        notes=notes,
-        **{key: float(value) for key, value in values.items()},
+        notes=(*notes, *_samples(data, items)),
+        **_gap(data, seed),
+        **_spread(data, items, seed),
+        **(_retrieval(data, items, torch.float32 if single else torch.float64, seed) if paired else {}),
     )
 
 
-def _items(codes: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+def _codes(groups: Any, n: int, paired: bool) -> np.ndarray | None:
+    if groups is None:
+        return None
+    if not paired:
+        raise ValueError("groups: expected None where rows are not paired, for they have no groups in common")
+    codes = np.unique(check_labels(groups, n, "groups"), return_inverse=True)[1]
+    if codes.max() == 0:
+        raise ValueError("groups: expected at least 2 different groups, got 1")
+    return codes
+
+
+def _items(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Index of the first of the equal rows in every group, ascending."""
     first = np.unique(codes * (rows.max() + 1) + rows, return_index=True)[1]
-    return torch.from_numpy(np.sort(first))
+    return np.sort(first)
 
 
 def _copies(rows: tuple[np.ndarray, np.ndarray], names: tuple[str, str], paired: bool) -> tuple[str, ...]:
@@ -273,34 +259,99 @@ def _copies(rows: tuple[np.ndarray, np.ndarray], names: tuple[str, str], paired:
     )
 
 
-def _floors(x: torch.Tensor, y: torch.Tensor, codes: np.ndarray | None, paired: bool, seed: int) -> dict[str, Floor]:
-    """Permutation floors: as :func:`gaplib.stats.permutation_floor`, the two cheap ones all repeats in one product.
-
-    An exchange turns the sign of a pair's difference: the gap vector becomes the signed mean of the differences, while
-    the sum of the centroids and the true pairs stay. By the parallelogram law that fixes the spread inside the
-    modalities too, so the relative gap follows from the length of the gap. The pairs of a group turn together.
-    """
-    n, rng = len(x), np.random.default_rng(seed)
-    codes = np.arange(n) if codes is None else codes
-    signs = np.stack([np.where(rng.random(codes.max() + 1) < 0.5, -1.0, 1.0)[codes] for _ in range(_REPEATS)])
-    signs = torch.from_numpy(signs)
-    floors = {"centroid_distance": _floor((signs.to(x.device) @ (x - y) / n).norm(dim=1))}
-    if paired:
-        u, v = distance.read_pairs(x, y, min_rows=2)
-        lengths = (signs.to(u.device) @ (u - v) / n).norm(dim=1)
-        centroids = ((u + v).mean(dim=0).square().sum() + lengths.square()) / 2
-        within = (2 - centroids) * n / (4 * (n - 1))
-        between = (u - v).square().sum(dim=1).mean() / 4
-        floors["relative_modality_gap"] = _floor(torch.stack([distance.ratio(between, w) for w in within.clamp(min=0)]))
-    # Each repeat is a fit of its own; more rows make it slower and its floor narrower.
-    repeats = int(np.clip(20_000 // n, 5, 20))
-    floors["linear_separability"] = permutation_floor(
-        lambda a, b: linear_separability(a, b, seed=seed, groups=codes), x, y, repeats, seed, codes
-    )
-    return floors
+def _drawn(codes: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Indices of at most ``limit`` rows, drawn at random, ascending; of two groups at least if there are two."""
+    if len(codes) <= limit:
+        return np.arange(len(codes))
+    rows = np.random.default_rng(seed).permutation(len(codes))[:limit]
+    others = np.flatnonzero(codes != codes[rows[0]])
+    if len(others) and not np.isin(others, rows).any():
+        rows[-1] = others[0]
+    return np.sort(rows)
 
 
-def _floor(samples: torch.Tensor) -> Floor:
-    values = samples.cpu().numpy()
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Floor(float(values.mean()), float(low), float(high), len(values), tuple(values.tolist()))
+def _queries(items: tuple[np.ndarray, np.ndarray]) -> int:
+    """How many queries of retrieval are scored in each direction, at most."""
+    few, many = sorted(map(len, items))
+    return many if few * many <= RETRIEVAL_SCORES else max(LEAST_QUERIES, RETRIEVAL_SCORES // (2 * many))
+
+
+def _samples(data: Embeddings, items: tuple[np.ndarray, np.ndarray]) -> list[str]:
+    """A note on what is estimated from a sample."""
+    parts = []
+    if max(map(len, items)) > UNIFORMITY_ROWS:
+        parts.append(f"the uniformities from {UNIFORMITY_ROWS} rows of each modality")
+    if min(len(data.x), len(data.y)) > SEPARABILITY_PAIRS:
+        parts.append(f"the linear separability and its floor from {SEPARABILITY_PAIRS} pairs")
+    if data.paired and (queries := _queries(items)) < max(map(len, items)):
+        parts.append(f"retrieval from {queries} queries a direction among all candidates")
+    return [f"Estimated on rows drawn at random: {', '.join(parts)}. The rest is from all rows."] if parts else []
+
+
+def _gap(data: Embeddings, seed: int) -> dict[str, Any]:
+    """The gap and the true pairs, and the floors."""
+    balanced = Embeddings(*equal_rows(data.x, data.y, seed), groups=data.groups)
+    drawn = balanced.take(_drawn(balanced.codes, SEPARABILITY_PAIRS, seed))
+    signs = floors.exchange_signs(balanced, seed)
+    gap, k = distance.gap_vector_of(data), min(_TOP, data.x.shape[1])
+    values: dict[str, Any] = {
+        "centroid_distance": float(gap.norm()),
+        "linear_separability": float(separability_of(drawn, seed)),
+        "top5_coordinate_share": None,
+    }
+    found = {
+        "centroid_distance": floors.centroid_floor(balanced, signs),
+        "linear_separability": floors.separability_floor(drawn, seed),
+    }
+    if gap.norm() > distance.NO_GAP:
+        values["top5_coordinate_share"] = float(distance.top_share_of(gap, k))
+        null = distance.rotation_null_of(len(gap), k, floors.REPEATS, seed)
+        found["top5_coordinate_share"] = floors.summary(null)
+    if data.paired:
+        directions = data.directions()
+        values["relative_modality_gap"] = float(distance.relative_modality_gap_of(directions))
+        values["alignment"] = float(distance.alignment_of(data))
+        values["true_pair_cosine"] = float(distance.true_pair_cosine_of(directions))
+        found["relative_modality_gap"] = floors.relative_floor(directions, signs)
+    return {**values, "floors": found}
+
+
+def _spread(data: Embeddings, items: tuple[np.ndarray, np.ndarray], seed: int) -> dict[str, float]:
+    """How the modalities fill the sphere; what compares all rows with all is estimated on ``UNIFORMITY_ROWS``."""
+    values = {"wasserstein_uniformity": spread.wasserstein_uniformity_of(data)}
+    own = data.codes if data.paired else np.arange(max(map(len, items)))
+    drawn = [index[_drawn(own[index], UNIFORMITY_ROWS, seed)] for index in items]
+    for name, z, all_items, some in zip(("image", "text"), (data.x, data.y), items, drawn, strict=True):
+        values[f"uniformity_{name}"] = spread.uniformity_of(z[some])
+        z = z if len(all_items) == len(z) else z[all_items]
+        values[f"mean_cosine_{name}"] = spread.mean_cosine_of(unit_rows(z))
+        values[f"effective_rank_{name}"] = spread.effective_rank_of(z)
+    if data.paired and data.groups is None:
+        values["cross_uniformity"] = spread.cross_uniformity_of(data.take(drawn[0]))
+    elif data.paired:
+        here, there = drawn
+        values["cross_uniformity"] = spread.cross_uniformity_of_groups(
+            data.x[here], data.y[there], own[here], own[there]
+        )
+    return {name: float(value) for name, value in values.items()}
+
+
+def _retrieval(
+    data: Embeddings, items: tuple[np.ndarray, np.ndarray], dtype: torch.dtype, seed: int
+) -> dict[str, float]:
+    """Retrieval at 1 in both directions, in the precision of the input, and its chance."""
+    x, y = (z[index].to(dtype) for z, index in zip((data.x, data.y), items, strict=True))
+    own_x, own_y = (data.codes[index] for index in items)
+    some_x, some_y = (_drawn(own, _queries(items), seed) for own in (own_x, own_y))
+    if len(some_x) == len(x) and len(some_y) == len(y):
+        found = retrieval_of(x, y, own_x, own_y, (1,))
+    else:
+        found = {
+            "image_to_text@1": retrieval_of(x[some_x], y, own_x[some_x], own_y, (1,))["image_to_text@1"],
+            "text_to_image@1": retrieval_of(x, y[some_y], own_x, own_y[some_y], (1,))["text_to_image@1"],
+        }
+    return {
+        "image_to_text_at_1": float(found["image_to_text@1"]),
+        "text_to_image_at_1": float(found["text_to_image@1"]),
+        "retrieval_chance": float(np.bincount(own_x) @ np.bincount(own_y) / (len(own_x) * len(own_y))),
+    }

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gaplib._validate import as_float64, check_integer, check_labels, check_matrix, check_number, check_pair
+from gaplib.geometry.inputs import Embeddings
 
 HELD_OUT = 0.2
 _CS = tuple(10.0**exponent for exponent in range(-4, 5))
@@ -55,12 +56,20 @@ def linear_separability(
     if groups is not None and len(x) != len(y):
         raise ValueError(f"groups: expected equal numbers of rows in x and y, got {len(x)} and {len(y)}")
     x, y = equal_rows(as_float64(x).cpu(), as_float64(y).cpu(), seed)
-    groups = _check_groups(groups, len(x), least=2 if C is not None else 3)
+    groups = None if groups is None else _check_groups(groups, len(x))
+    data = Embeddings(x, y, groups=groups)
+    least = 2 if C is not None else 3
+    if (number := len(np.unique(data.codes))) < least:
+        raise ValueError(f"groups: expected at least {least} different groups to split, got {number}")
     # One common factor keeps float64 from overflowing inside the solver and changes nothing for ordinary scales.
     peak = max(float(x.abs().amax()), float(y.abs().amax()))
     factor = 1 / peak if peak > 1e100 else 1.0
-    x, y = x.numpy() * factor, y.numpy() * factor
+    return separability_of(data if factor == 1 else Embeddings(x * factor, y * factor, groups=groups), seed, C)
 
+
+def separability_of(data: Embeddings, seed: int = 0, C: float | None = 1.0) -> torch.Tensor:
+    """:func:`linear_separability` of as many rows in both modalities, any scale that a solver can square."""
+    x, y, groups = data.x.cpu().numpy(), data.y.cpu().numpy(), data.codes
     split = GroupShuffleSplit(n_splits=1, test_size=HELD_OUT, random_state=seed)
     train, test = next(split.split(groups, groups=groups))
 
@@ -89,9 +98,5 @@ def equal_rows(x: torch.Tensor, y: torch.Tensor, seed: int) -> tuple[torch.Tenso
     return x, y
 
 
-def _check_groups(groups: Any, n: int, least: int) -> np.ndarray:
-    groups = np.arange(n) if groups is None else check_labels(groups, n, "groups")
-    codes = np.unique(groups, return_inverse=True)[1]
-    if codes.max() + 1 < least:
-        raise ValueError(f"groups: expected at least {least} different groups to split, got {codes.max() + 1}")
-    return codes
+def _check_groups(groups: Any, n: int) -> np.ndarray:
+    return np.unique(check_labels(groups, n, "groups"), return_inverse=True)[1]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from gaplib._validate import check_integer, check_number
+from gaplib._validate import check_number
 from gaplib.geometry.distance import dissimilarity
-from gaplib.geometry.inputs import read, read_directions, read_two
+from gaplib.geometry.inputs import ROWS_AT_A_TIME, Embeddings, read, read_directions, read_two
 from gaplib.tiled import gaussian_lse
 
-# Entries of one tile of the n x n kernel when the caller does not say: 16 MiB in float64.
-_ENTRIES_AT_A_TIME = 2**21
+# Rows and entries of one tile of the kernel when the caller does not say: as fast as the whole matrix at any size.
+_TILE_ROWS = 128
+_TILE_ENTRIES = 2**21
+# Above so many singular values the nuclear norm is tried from the Gram matrix first, several times as fast, and kept
+# where its round-off is certain to be below this share.
+_GRAM_FROM = 1024
+_GRAM_ERROR = 1e-9
 
 
 def mean_cosine(x: Any) -> torch.Tensor:
@@ -29,7 +35,11 @@ def mean_cosine(x: Any) -> torch.Tensor:
     Raises:
         ValueError: bad matrix, fewer than two rows, a row of zeros.
     """
-    return 1 - 2 * dissimilarity(read_directions(x, "x", min_rows=2))
+    return mean_cosine_of(read_directions(x, "x", min_rows=2))
+
+
+def mean_cosine_of(directions: torch.Tensor) -> torch.Tensor:
+    return 1 - 2 * dissimilarity(directions)
 
 
 def uniformity(x: Any, t: float = 2.0, *, chunk_size: int | None = None) -> torch.Tensor:
@@ -46,8 +56,11 @@ def uniformity(x: Any, t: float = 2.0, *, chunk_size: int | None = None) -> torc
     Raises:
         ValueError: bad matrix, fewer than two rows, rows not of norm one, ``t`` or ``chunk_size`` out of range.
     """
-    x = read(x, "x", unit=True, min_rows=2)
-    return _log_mean_kernel(x, x, t, chunk_size, same=True)
+    return uniformity_of(read(x, "x", unit=True, min_rows=2), t, chunk_size)
+
+
+def uniformity_of(x: torch.Tensor, t: float = 2.0, chunk_size: int | None = None) -> torch.Tensor:
+    return _log_mean_kernel(x, None, t, chunk_size)
 
 
 def cross_uniformity(x: Any, y: Any, t: float = 2.0, *, chunk_size: int | None = None) -> torch.Tensor:
@@ -55,8 +68,19 @@ def cross_uniformity(x: Any, y: Any, t: float = 2.0, *, chunk_size: int | None =
 
     x, y: (n, d), n >= 2, rows of norm one, row i a pair. The rest as for :func:`uniformity`.
     """
-    x, y = read_two(x, y, min_rows=2)
-    return _log_mean_kernel(x, y, t, chunk_size, same=False)
+    return cross_uniformity_of(Embeddings(*read_two(x, y, min_rows=2)), t, chunk_size)
+
+
+def cross_uniformity_of(data: Embeddings, t: float = 2.0, chunk_size: int | None = None) -> torch.Tensor:
+    return _log_mean_kernel(data.x, data.y, t, chunk_size)
+
+
+def _log_mean_kernel(x: torch.Tensor, y: torch.Tensor | None, t: float, chunk_size: int | None) -> torch.Tensor:
+    """log of the mean over i != j; round-off must not lift it above that of distance zero."""
+    n, t = len(x), float(check_number(t, "t", low=0, low_open=True))
+    chunk = max(1, min(_TILE_ROWS, _TILE_ENTRIES // n)) if chunk_size is None else chunk_size
+    total = gaussian_lse(x, y, t, exclude_diagonal=True, chunk_size=chunk)
+    return (total - math.log(n * (n - 1))).clamp(max=0)
 
 
 def cross_uniformity_of_groups(
@@ -64,45 +88,16 @@ def cross_uniformity_of_groups(
 ) -> torch.Tensor:
     """:func:`cross_uniformity` over all i, j of different groups: a caption of the same image is no wrong pair.
 
-    x, y: (n, d), (m, d), rows of norm one; groups_x, groups_y: (n,), (m,) integers, the same two or more in both.
+    x, y: (n, d), (m, d), rows that are read; groups_x, groups_y: (n,), (m,) integers, not all of them equal.
     """
-    x, y = read_two(x, y, paired=False)
-    of_x, of_y = ({g: np.flatnonzero(groups == g) for g in np.unique(groups)} for groups in (groups_x, groups_y))
-    within = torch.stack([gaussian_lse(x[rows], y[of_y[g]], t) for g, rows in of_x.items()]).logsumexp(dim=0)
-    total = gaussian_lse(x, y, t)
-    number = len(x) * len(y) - sum(len(rows) * len(of_y[g]) for g, rows in of_x.items())
+    total, number = gaussian_lse(x, y, t), len(x) * len(y)
+    within = torch.full_like(total, -torch.inf)
+    for group in np.intersect1d(groups_x, groups_y):
+        mine, theirs = x[groups_x == group], y[groups_y == group]
+        within = within.logaddexp(gaussian_lse(mine, theirs, t))
+        number -= len(mine) * len(theirs)
     # The kernel lies between exp(-4t) and 1, so that the difference keeps its digits.
-    return total + torch.log1p(-(within - total).exp()) - math.log(number)
-
-
-def _log_mean_kernel(x: torch.Tensor, y: torch.Tensor, t: float, chunk_size: int | None, *, same: bool) -> torch.Tensor:
-    """log mean over i != j of exp(-t |x_i - y_j|²), a tile of rows at a time; ``same`` visits i < j only."""
-    t = float(check_number(t, "t", low=0, low_open=True))
-    n = len(x)
-    default = max(1, _ENTRIES_AT_A_TIME // n)
-    chunk = default if chunk_size is None else check_integer(chunk_size, "chunk_size", low=1)
-    norms_x, norms_y = x.square().sum(dim=1), y.square().sum(dim=1)
-    parts = []
-    for start in range(0, n, chunk):
-        rows, columns = slice(start, start + chunk), slice(start if same else 0, n)
-        tile = torch.addmm(norms_y[columns], x[rows], y[columns].T, beta=-t, alpha=2 * t)
-        # Round-off must not make a squared distance negative.
-        tile.sub_(t * norms_x[rows, None]).clamp_(max=0)
-        if same:
-            tile.masked_fill_(torch.ones_like(tile, dtype=torch.bool).tril_(), -torch.inf)
-        else:
-            index = torch.arange(len(tile), device=tile.device)
-            tile[index, index + start] = -torch.inf
-        parts.append(_log_sum_exp_(tile))
-    total = torch.stack(parts).logsumexp(dim=0)
-    return total - math.log(n * (n - 1) / 2 if same else n * (n - 1))
-
-
-def _log_sum_exp_(tile: torch.Tensor) -> torch.Tensor:
-    """log-sum-exp of all entries, in place: torch's own makes two copies of the tile."""
-    top = tile.amax()
-    # The last row of a modality has no later partner: its tile may be empty of pairs.
-    return top if top == -torch.inf else tile.sub_(top).exp_().sum().log() + top
+    return (total + torch.log1p(-(within - total).exp()) - math.log(number)).clamp(max=0)
 
 
 def wasserstein_uniformity(x: Any, y: Any, *, paired: bool = True) -> torch.Tensor:
@@ -122,11 +117,37 @@ def wasserstein_uniformity(x: Any, y: Any, *, paired: bool = True) -> torch.Tens
     Raises:
         ValueError: bad matrices, rows not of norm one, shapes that do not fit.
     """
-    pooled = torch.cat(read_two(x, y, paired=paired))
-    mean, d = pooled.mean(dim=0), pooled.shape[1]
-    deviations = spectrum(pooled - mean) / math.sqrt(len(pooled))
-    squared = mean.square().sum() + 1 + deviations.square().sum() - 2 / math.sqrt(d) * deviations.sum()
+    return wasserstein_uniformity_of(Embeddings(*read_two(x, y, paired=paired), paired))
+
+
+def wasserstein_uniformity_of(data: Embeddings) -> torch.Tensor:
+    n, d = len(data.x) + len(data.y), data.x.shape[1]
+    mean = (data.x.sum(dim=0) + data.y.sum(dim=0)) / n
+    total = sum((rows - mean).square_().sum() for z in (data.x, data.y) for rows in z.split(ROWS_AT_A_TIME)) / n
+    spread = _nuclear_norm((data.x, data.y), mean) / math.sqrt(n)
+    squared = mean.square().sum() + 1 + total - 2 / math.sqrt(d) * spread
     return -squared.clamp(min=0).sqrt()
+
+
+def _nuclear_norm(parts: Sequence[torch.Tensor], mean: torch.Tensor) -> torch.Tensor:
+    """Sum of the singular values of all rows less ``mean``."""
+    n, d = sum(map(len, parts)), len(mean)
+    if n > 2 * d:
+        # Rows are taken in by blocks, so that no copy of them all is made.
+        blocks = (block - mean for part in parts for block in part.split(max(4 * d, ROWS_AT_A_TIME)))
+        factor = next(blocks)
+        for block in blocks:
+            factor = torch.linalg.qr(torch.cat([factor, block]), mode="r").R
+        return spectrum(factor).sum()
+    centred = torch.cat(list(parts)) - mean
+    if min(n, d) > _GRAM_FROM:
+        # Without their mean, n rows have at most n - 1 directions.
+        variances = _variances(centred)[int(n <= d) :]
+        singular = variances.sqrt()
+        error = torch.finfo(centred.dtype).eps * variances[-1] * (0.5 / singular).sum()
+        if error < _GRAM_ERROR * singular.sum():
+            return singular.sum()
+    return spectrum(centred).sum()
 
 
 def effective_rank(x: Any) -> torch.Tensor:
@@ -144,17 +165,28 @@ def effective_rank(x: Any) -> torch.Tensor:
     Raises:
         ValueError: bad matrix or fewer than two rows.
     """
-    x = read(x, "x", min_rows=2)
+    return effective_rank_of(read(x, "x", min_rows=2))
+
+
+def effective_rank_of(x: torch.Tensor) -> torch.Tensor:
     largest = x.abs().amax()
     if largest == 0:
         return torch.ones_like(largest)
     x = x / largest
-    variances = spectrum(x - x.mean(dim=0)).square()
+    energy = torch.linalg.vector_norm(x).square()
+    x -= x.mean(dim=0)
+    variances = _variances(x)
     total = variances.sum()
     # What the subtraction of the mean leaves of equal rows is round-off: no spectrum to speak of.
-    if total <= x.square().sum() * (8 * torch.finfo(x.dtype).eps) ** 2:
+    if total <= energy * (8 * torch.finfo(x.dtype).eps) ** 2:
         return torch.ones_like(total)
     return torch.special.entr(variances / total).sum().exp().clamp(min=1)
+
+
+def _variances(centred: torch.Tensor) -> torch.Tensor:
+    """Squared singular values, ascending, from the smaller Gram matrix: exact to the round-off of the largest."""
+    n, d = centred.shape
+    return torch.linalg.eigvalsh(centred.T @ centred if n > d else centred @ centred.T).clamp(min=0)
 
 
 def spectrum(centred: torch.Tensor) -> torch.Tensor:

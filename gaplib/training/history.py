@@ -16,11 +16,16 @@ from torch import Tensor
 
 from gaplib import _dependencies
 from gaplib._store import NOT_BEHAVIOUR, Store, content_hash, content_key
-from gaplib.evaluation.retrieval import retrieval
-from gaplib.geometry.distance import alignment, centroid_distance, relative_modality_gap, true_pair_cosine
-from gaplib.geometry.inputs import normalize
-from gaplib.geometry.separability import linear_separability
-from gaplib.geometry.spread import cross_uniformity, mean_cosine, uniformity
+from gaplib.evaluation.retrieval import retrieval_of
+from gaplib.geometry.distance import (
+    alignment_of,
+    centroid_distance_of,
+    relative_modality_gap_of,
+    true_pair_cosine_of,
+)
+from gaplib.geometry.inputs import Embeddings, normalize
+from gaplib.geometry.separability import separability_of
+from gaplib.geometry.spread import cross_uniformity_of, mean_cosine_of, uniformity_of
 
 if TYPE_CHECKING:
     from gaplib.training.run import Run
@@ -56,20 +61,21 @@ def measured_now(run: Run, store: Store) -> Run:
 
 def measure(image: Tensor, text: Tensor, answer: np.ndarray) -> dict[str, float]:
     """The gap metrics of paired embeddings, in double precision, and retrieval at 1 where equal answers are hits."""
-    x, y = image.double(), text.double()
     # The towers normalise in single precision; what is left of that would count in the eighth digit of a distance.
-    x, y = normalize(x), normalize(y)
+    data = Embeddings(normalize(image.double()), normalize(text.double()))
+    directions = data.directions()
+    codes = np.unique(answer, return_inverse=True)[1]
     values = {
-        "centroid_distance": centroid_distance(x, y),
-        "linear_separability": linear_separability(x, y),
-        "relative_modality_gap": relative_modality_gap(x, y),
-        "true_pair_cosine": true_pair_cosine(x, y),
-        "alignment": alignment(x, y),
-        "uniformity_image": uniformity(x),
-        "uniformity_text": uniformity(y),
-        "cross_uniformity": cross_uniformity(x, y),
-        "mean_cosine_image": mean_cosine(x),
-        "mean_cosine_text": mean_cosine(y),
-        **retrieval(x, y, ks=(1,), image_groups=answer, text_groups=answer),
+        "centroid_distance": centroid_distance_of(data),
+        "linear_separability": separability_of(data),
+        "relative_modality_gap": relative_modality_gap_of(directions),
+        "true_pair_cosine": true_pair_cosine_of(directions),
+        "alignment": alignment_of(data),
+        "uniformity_image": uniformity_of(data.x),
+        "uniformity_text": uniformity_of(data.y),
+        "cross_uniformity": cross_uniformity_of(data),
+        "mean_cosine_image": mean_cosine_of(directions.x),
+        "mean_cosine_text": mean_cosine_of(directions.y),
+        **retrieval_of(data.x, data.y, codes, codes, ks=(1,)),
     }
     return {name: float(value) for name, value in values.items()}

@@ -1,5 +1,6 @@
 """The report card: its values are the metrics, its floors permutation floors, its page one a browser can read."""
 
+import importlib
 import json
 from html.parser import HTMLParser
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 from gaplib import geometry as g
+from gaplib._validate import check_matrix
 from gaplib.evaluation import retrieval
 from gaplib.stats import permutation_floor
+from gaplib.training.history import measure
 
 
 def unit(n, d, seed=0, shift=0.0):
@@ -277,6 +280,83 @@ def test_copies_without_groups_are_noted_in_every_form(captions):
     assert unpaired.startswith("image: 60 of 100 rows are copies")
     assert g.gap_report(image[group][::-1], image, paired=False).notes[0].startswith("image: 60 of 100")
     assert g.gap_report(image, image).notes == ()
+
+
+# --- read once, and many rows -----------------------------------------------------------------------------------------
+
+
+def test_each_matrix_is_checked_once(pair, monkeypatch):
+    """Not by every metric again, and not in the floors' repeats."""
+    names = []
+
+    def spy(x, name, **keywords):
+        names.append(name)
+        return check_matrix(x, name, **keywords)
+
+    for module in ("_validate", "geometry.inputs", "geometry.separability", "evaluation.retrieval"):
+        monkeypatch.setattr(importlib.import_module(f"gaplib.{module}"), "check_matrix", spy)
+    g.gap_report(*pair)
+    assert names == ["x", "y"]
+    names.clear()
+    measure(*map(torch.from_numpy, pair), np.arange(60))
+    assert names == ["x", "x"]  # normalize, of either modality
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """As if 300 pairs were many."""
+    module = importlib.import_module("gaplib.geometry.report")
+    for name, value in dict(
+        UNIFORMITY_ROWS=200, SEPARABILITY_PAIRS=100, RETRIEVAL_SCORES=60_000, LEAST_QUERIES=10
+    ).items():
+        monkeypatch.setattr(module, name, value)
+    for name in ("inputs", "distance", "spread"):
+        monkeypatch.setattr(f"gaplib.geometry.{name}.ROWS_AT_A_TIME", 64)
+
+
+def test_many_rows_are_sampled_with_a_note_and_closed_forms_are_not(few, monkeypatch):
+    image = unit(300, 6)
+    text = image + 0.5 * unit(300, 6, 1) + 0.5
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    report = g.gap_report(image, text)
+    (note,) = report.notes
+    for size in ("from 200 rows of each modality", "from 100 pairs", "from 100 queries a direction among all"):
+        assert size in note
+    monkeypatch.undo()
+    whole = g.gap_report(image, text)
+    assert whole.notes == ()
+    sampled = {"uniformity_image", "uniformity_text", "cross_uniformity", "linear_separability"}
+    sampled |= {"image_to_text_at_1", "text_to_image_at_1"}
+    for row, expected in zip(report.rows(), whole.rows(), strict=True):
+        if row.key in sampled:
+            assert row.value != expected.value
+            assert row.value == pytest.approx(expected.value, abs=0.15), row.key
+        else:
+            assert row.value == pytest.approx(expected.value, rel=1e-10), row.key
+    for name in ("centroid_distance", "relative_modality_gap"):
+        assert report.floors[name].samples == pytest.approx(whole.floors[name].samples, rel=1e-10)
+
+
+def test_a_sample_of_queries_has_all_candidates(few):
+    """With copies of one row as wrong answers, a hit's chance is one in 300, as many as there are candidates."""
+    point = np.tile(unit(1, 3), (300, 1))
+    report = g.gap_report(point, point)
+    assert report.image_to_text_at_1 == pytest.approx(1 / 300, rel=1e-12)
+    assert report.text_to_image_at_1 == pytest.approx(1 / 300, rel=1e-12)
+
+
+def test_a_sample_keeps_groups_whole_in_the_split_and_finds_the_small_one(few):
+    copies = np.repeat(np.arange(10), 30)
+    x, y = (unit(10, 32, seed)[copies] for seed in (0, 1))
+    report = g.gap_report(x, y, groups=copies)
+    assert report.linear_separability < 0.8  # with a copy on either side of the split it would be 1
+    assert g.gap_report(x, y).linear_separability == 1
+    for lonely in range(0, 300, 60):
+        groups = np.zeros(300, dtype=int)
+        groups[lonely] = 1
+        values = g.gap_report(unit(300, 4), unit(300, 4, 1), groups=groups).to_dict()
+        json.dumps(values, allow_nan=False)
+        assert -8 <= values["cross_uniformity"] <= 0
 
 
 class Outline(HTMLParser):

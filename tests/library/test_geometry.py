@@ -403,8 +403,27 @@ def test_chunks_change_nothing(chunk, t):
 def test_many_rows_take_the_tiled_paths(monkeypatch):
     x, y = unit(300, 3), unit(300, 3, 1)
     whole = [float(f) for f in (g.uniformity(x), g.cross_uniformity(x, y))]
-    monkeypatch.setattr("gaplib.geometry.spread._ENTRIES_AT_A_TIME", 1000)
+    monkeypatch.setattr("gaplib.geometry.spread._TILE_ENTRIES", 1000)
     assert [float(f) for f in (g.uniformity(x), g.cross_uniformity(x, y))] == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 90), (90, 40), (60, 60), (100, 20)])
+@pytest.mark.parametrize("rank", [3, 200])
+def test_spectra_from_gram_matrices_and_blocks(n, d, rank, monkeypatch):
+    """The short cuts for large matrices give the singular values' sums; a matrix of low rank falls back on them."""
+    rng = np.random.default_rng(rank)
+    rank = min(rank, d)
+    x, y = (rng.standard_normal((n, rank)) @ rng.standard_normal((rank, d)) + 0.3 for _ in range(2))
+    x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
+    pooled = np.concatenate([x, y])
+    values = np.linalg.svd(pooled - pooled.mean(axis=0), compute_uv=False) / np.sqrt(2 * n)
+    squared = 1 + (pooled.mean(axis=0) ** 2).sum() + (values**2).sum() - 2 * values.sum() / np.sqrt(d)
+    monkeypatch.setattr("gaplib.geometry.spread._GRAM_FROM", 5)
+    monkeypatch.setattr("gaplib.geometry.spread.ROWS_AT_A_TIME", 16)
+    assert float(g.wasserstein_uniformity(x, y)) == pytest.approx(-np.sqrt(squared), rel=1e-9)
+    shares = np.linalg.svd(x - x.mean(axis=0), compute_uv=False) ** 2
+    shares = shares[shares > 1e-20] / shares.sum()
+    assert float(g.effective_rank(x)) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-11)
 
 
 def variants(x, tmp_path):
