@@ -43,8 +43,8 @@ def differentiable_gradients(
     the outputs; None stands where a gradient is not needed.
     """
     # Views, so that a tensor that is passed twice has a gradient in each of its places.
-    inputs = [z.view_as(z) if need else z for z, need in zip(inputs, needed, strict=True)]
-    wanted = [z for z, need in zip(inputs, needed, strict=True) if need]
+    inputs = [z.view_as(z) if need and z is not None else z for z, need in zip(inputs, needed, strict=True)]
+    wanted = [z for z, need in zip(inputs, needed, strict=True) if need and z is not None]
     with torch.autocast(grads[0].device.type, enabled=False):
         found = iter(torch.autograd.grad(plain(*inputs), wanted, grads, create_graph=True, materialize_grads=True))
     return [next(found) if need else None for need in needed]

@@ -91,10 +91,11 @@ def _joined(parts: list[ast.expr]) -> list[ast.expr]:
     """The parts of an f-string without empty texts, texts beside each other as one: how they are cut varies."""
     joined: list[ast.expr] = []
     for part in parts:
+        last = joined[-1] if joined else None
         if not isinstance(part, ast.Constant):
             joined.append(part)
-        elif joined and isinstance(joined[-1], ast.Constant):
-            joined[-1] = ast.Constant(joined[-1].value + part.value)
+        elif isinstance(last, ast.Constant):
+            joined[-1] = ast.Constant(str(last.value) + str(part.value))
         elif part.value:
             joined.append(part)
     return joined

@@ -223,5 +223,5 @@ def _tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     seen = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         seen.update(f"{name}\0{value.dtype}\0{list(value.shape)}\0".encode())
-        seen.update(value.flatten().view(torch.uint8).numpy())
+        seen.update(value.flatten().view(torch.uint8).numpy().data)
     return seen.hexdigest()

@@ -64,8 +64,9 @@ def load_groups(path: str | Path, n: int) -> np.ndarray:
     with the name of the file if it is missing, damaged, pickled, has another number of labels or an empty one.
     """
     path = Path(path)
+    labels: list[str] = []
     if path.suffix == ".npy":
-        labels = _array(path)
+        return check_labels(_array(path), n, str(path))
     else:
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -77,13 +78,12 @@ def load_groups(path: str | Path, n: int) -> np.ndarray:
             raise ValueError(f"{path}: expected a .npy file or UTF-8 text ({error})") from error
         lines = text.removesuffix("\n").split("\n")
         rows = csv.reader(lines) if path.suffix == ".csv" else ([line] for line in lines)
-        labels = []
         for number, row in enumerate(rows, start=1):
             if len(row) != 1 or not row[0].strip():
                 raise ValueError(
                     f"{path}: expected one label a line, got {len(row)} fields in line {number}: {row!r:.80}"
                 )
             labels.append(row[0].strip())
-    if len(labels) == n + 1 and isinstance(labels, list):
+    if len(labels) == n + 1:
         raise ValueError(f"{path}: expected {n} labels, got {n + 1}: is the first, {labels[0]!r:.40}, a heading?")
     return check_labels(labels, n, str(path))

@@ -132,9 +132,8 @@ class OpenClipLoss(nn.Module):
         # A policy that is not used must bring no parameters.
         self.objective = Objective(chosen if self.owns_temperature else replace(chosen, temperature="fixed"))
         if self.owns_temperature:
-            shared = isinstance(given, Objective)
-            own = given.temperature if shared else self.objective.temperature.at_one_rate()
-            self.objective.temperature = own
+            theirs = given.temperature if isinstance(given, Objective) else None
+            self.objective.temperature = theirs or self.objective.temperature.at_one_rate()
         # Once attached: another parameter of the model (in a tuple, so as not to become one of the loss).
         self._witness: tuple[nn.Parameter, ...] | None = None
         self._versions: tuple[int, int] | None = None

@@ -37,7 +37,8 @@ def bind(model: nn.Module, policy: Temperature) -> None:
             a policy that asks for a learning rate of its own.
     """
     plain = isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule)
-    if not plain or not isinstance(model._parameters.get(NAME), nn.Parameter):
+    original = model._parameters.get(NAME) if plain else None
+    if not isinstance(original, nn.Parameter):
         raise ValueError(
             f"model: expected open_clip's own model with a parameter {NAME}, not wrapped, compiled or scripted yet and "
             f"with no other loss attached, got {type(model).__name__}"
@@ -47,7 +48,6 @@ def bind(model: nn.Module, policy: Temperature) -> None:
             f"model: {type(policy).__name__} needs a learning rate of its own, and open_clip's loop has one rate for "
             "everything: expected a loss made from the method, not from its Objective"
         )
-    original = model._parameters[NAME]
     policy.to(original.device)
     original.requires_grad_(False)  # not read any more, and not the optimizer's business
     parametrize.register_parametrization(model, NAME, _LogScale(policy))
@@ -70,6 +70,6 @@ def _load(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None
     if not parametrize.is_parametrized(model, NAME) or prefix + NAME not in state:
         return
     value = state.pop(prefix + NAME)
-    bound = model.parametrizations[NAME]
+    bound: Any = model.get_submodule(f"parametrizations.{NAME}")
     bound[0].policy.restart(float(value.double().exp()))
     state.update({_prefix(prefix) + name: own.detach().clone() for name, own in bound.state_dict().items()})

@@ -270,12 +270,20 @@ def _dense(x: Tensor, y: Tensor, scale: Tensor, discount: Tensor | None, exclude
     return logits
 
 
-def _plain(plan: _Plan, x, y, scale, discount, row_bias, column_bias) -> Tensor | tuple[Tensor, Tensor]:
+def _plain(
+    plan: _Plan,
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    discount: Tensor | None,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+) -> Tensor | tuple[Tensor, Tensor]:
     """What ``_TiledLogSumExp`` is, by plain autograd."""
     if plan.symmetric:
         y, column_bias = x, row_bias
     logits = _dense(x, y, scale, discount, plan.exclude_diagonal or plan.symmetric)
-    if row_bias is not None:
+    if row_bias is not None and column_bias is not None:
         logits = logits + row_bias[:, None] + column_bias
     if plan.reduce == "all":
         return logits.flatten().logsumexp(dim=0)

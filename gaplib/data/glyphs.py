@@ -2,7 +2,7 @@
 
 Text says what an image does not (the code point's block) and the image says what the text does not (its face), names
 are made of words that mean something (``LATIN SMALL LETTER E WITH ACUTE``), and different characters look alike.
-`Glyphs.summary` counts all of it.
+``gaplib.data.glyph_summary`` counts all of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -272,5 +273,5 @@ def _tensors(glyphs: Glyphs) -> tuple[dict[str, torch.Tensor], dict[str, list[st
 
 
 def _from_tensors(tensors: dict[str, torch.Tensor], lists: dict[str, list[str]]) -> Glyphs:
-    arrays = {field: tensors[field].numpy() for field in _ARRAYS}
-    return _seal(Glyphs(**arrays | {"split": np.array(SPLITS)[arrays["split"]]}, **lists))
+    fields: dict[str, Any] = {field: tensors[field].numpy() for field in _ARRAYS}
+    return _seal(Glyphs(**fields | {"split": np.array(SPLITS)[fields["split"]]} | lists))

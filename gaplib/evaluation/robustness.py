@@ -59,7 +59,7 @@ def robustness(
         check_pair(clean[0], clean[1], paired=score is None)
     elif score is None or noisy == "text":
         raise ValueError(f"y: expected text embeddings for {'recall' if score is None else 'noisy=text'}, got None")
-    score = score or mean_recall
+    score = score or (lambda x, y: mean_recall(x, y))
     means = {}
     for name, size in lengths.items():
         # Without noise every draw is the same.

@@ -26,8 +26,9 @@ from gaplib.glyph_tasks.suite import evaluate as evaluate_suite
 from gaplib.leaderboard import processes, ray_cluster
 from gaplib.leaderboard.folder import LeaderboardFolderError, reserved, write_row
 from gaplib.leaderboard.jobs import Result, Spec
-from gaplib.leaderboard.plan import FIRST_SEED, Plan
+from gaplib.leaderboard.plan import Plan
 from gaplib.leaderboard.table import METHODS_AND_CONTROLS, columns, write_table
+from gaplib.stats import FIRST_SEED
 
 __all__ = ["FIRST_SEED", "METHODS_AND_CONTROLS", "LeaderboardFailed", "LeaderboardFolderError", "leaderboard"]
 

@@ -23,8 +23,6 @@ from gaplib.training import presets
 from gaplib.training.cache import NOT_BEHAVIOUR, Entry
 from gaplib.training.config import RunConfig
 
-FIRST_SEED = 100
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -12,6 +12,7 @@ import torch
 import gaplib
 from gaplib import posthoc
 from gaplib.data import glyphs
+from gaplib.geometry import normalize
 from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.leaderboard.jobs import Job, Result, Spec
 from gaplib.towers.encode import encode
@@ -53,14 +54,20 @@ def _metrics(spec: Spec, run: Run, evaluate: Any) -> Mapping[str, float]:
     return evaluate(run, treatment=fitted(spec.treatment, run) if spec.treatment else None)
 
 
-def fitted(treatment: str, run: Run) -> posthoc.PostHoc:
-    """A treatment fitted to the run's embeddings of 2,000 training characters."""
+def training_pairs(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings of the training characters that treatments are fitted to, (2000, d) each.
+
+    Unit rows in double precision: single leaves a rest that a mean of 2,000 rows would keep.
+    """
     data = glyphs.load(run.config.image_size)
     sample = data.sample("train", FIT_SAMPLE, seed=0)
     image, text = encode(run.towers(), sample, second=run.config.pairing().second(sample))
-    # Unit rows in double precision: single leaves a rest that a mean of 2,000 rows would keep.
-    image, text = (torch.nn.functional.normalize(z.double(), dim=1) for z in (image, text))
-    return posthoc.fit(treatment, image, text)
+    return normalize(image.double()), normalize(text.double())
+
+
+def fitted(treatment: str, run: Run) -> posthoc.PostHoc:
+    """A treatment fitted to the run's embeddings of 2,000 training characters."""
+    return posthoc.fit(treatment, *training_pairs(run))
 
 
 def row(spec: Spec, run: Run, metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def toy_pairs(
 def flattened(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """u and v (n, d): the embeddings without their component along the gap, normalised: the parallel model's."""
     g = geometry.gap_direction(x, y)
-    return tuple(geometry.normalize(z - torch.outer(z @ g, g)) for z in (x, y))
+    u, v = (geometry.normalize(z - torch.outer(z @ g, g)) for z in (x, y))
+    return u, v
 
 
 def heights_dealt(x: Any, y: Any, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

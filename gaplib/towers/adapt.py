@@ -35,7 +35,7 @@ class HubTowers(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def encode_image(self, images: Any) -> Tensor:
         """Embeddings (n, d), not normalised."""

@@ -37,7 +37,7 @@ def test_several_values_are_recorded_below_a_prefix():
     other.record("A.b.d.e", over_seeds([0.1, 0.3]), unit="nats")
     other.record("A.b.d.f", 2, unit="nats")
     assert (one.estimates, one.units) == (other.estimates, other.units)
-    with pytest.raises(ValueError, match="expected each result once, got 'A.b.c'"):
+    with pytest.raises(ValueError, match=r"expected each result once, got 'A\.b\.c'"):
         one.record_all("A", {"b": {"c": 2.0}})
 
 

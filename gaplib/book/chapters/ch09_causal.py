@@ -15,15 +15,14 @@ import torch
 from scipy.stats import spearmanr
 
 from gaplib import geometry, posthoc
-from gaplib.data import glyphs, published
+from gaplib.data import published
 from gaplib.evaluation.hubness import class_hubs
 from gaplib.evaluation.retrieval import mean_recall
 from gaplib.evaluation.robustness import robustness
 from gaplib.evaluation.zero_shot import class_embeddings
 from gaplib.glyph_tasks import suite
-from gaplib.leaderboard.rows import FIT_SAMPLE
+from gaplib.leaderboard.rows import training_pairs
 from gaplib.stats import Estimate, jackknife, permutation_floor
-from gaplib.towers.encode import encode
 from gaplib.training import Run
 
 #: share of the gap that is taken away: -1 doubles it, 1 makes the means meet
@@ -32,14 +31,6 @@ NOISE = (0.0, 0.25, 0.5, 1.0)
 KS = 5  # recall at 5 on glyphs: recall at 1 is too near its floor for a claim that nothing changes
 HALVES = 4  # random halves that a held-out measure is averaged over
 SHIFT_GROUPS = ("gap", "recall", "zero_shot", "fine_grained")
-
-
-def training_pairs(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings of the training characters that treatments are fitted to, float64 unit rows (2000, d) each."""
-    data = glyphs.load(run.config.image_size)
-    sample = data.sample("train", FIT_SAMPLE, seed=0)
-    found = encode(run.towers(), sample, second=run.config.pairing().second(sample))
-    return tuple(geometry.normalize(z.double()) for z in found)
 
 
 def shift_sweep(run: Run, split: str = "test", shares: Sequence[float] = SHARES) -> dict[float, dict[str, float]]:
