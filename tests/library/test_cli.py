@@ -375,10 +375,10 @@ def test_killed_then_interrupted_then_resumed_equals_uninterrupted(tmp_path):
     # Slowed down, so that the signals arrive in the middle on any machine.
     program = (
         "import sys, time\n"
-        "from gaplib import training\n"
+        "from gaplib.training import trainer\n"
         "from gaplib.__main__ import main\n"
-        "update = training._Trainer._update\n"
-        "training._Trainer._update = lambda self: (time.sleep(0.01), update(self))\n"
+        "update = trainer._Trainer._update\n"
+        "trainer._Trainer._update = lambda self: (time.sleep(0.01), update(self))\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", program, *arguments]
