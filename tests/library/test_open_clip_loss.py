@@ -333,7 +333,9 @@ def test_example_prints_gap_before_and_after(example, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("before: centroid distance")
     assert lines[-1].startswith("after:  centroid distance")
-    assert "uniformity_loss" in lines[1]
+    assert lines[1].startswith("step 0, clip ")
+    assert "uniformity " in lines[1]
+    assert "loss " in lines[1]
 
 
 def test_gaplib_is_light_until_the_loss_is_asked_for():
