@@ -3,7 +3,11 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
+from pathlib import Path
+
+import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
 # pytest-xdist's workers inherit the variable, so the tests of one run share the folder.
@@ -21,3 +25,21 @@ def pytest_unconfigure(config):
     """Remove the cache folder when the process that made it ends."""
     if _ours:
         shutil.rmtree(os.environ["GAPLIB_TEST_CACHE"], ignore_errors=True)
+
+
+#: the tests of what the coverage is of (pyproject.toml): parts of a test file's path
+_OF_THE_LIBRARY = {"library", "theory", "data", "test_claims.py"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Trace the library's own tests alone: a tracer slows every call, and the others train for minutes."""
+    coverage = sys.modules.get("coverage")
+    running = coverage and coverage.Coverage.current()
+    if not running or _OF_THE_LIBRARY & set(Path(item.path).parts[-2:]):
+        return (yield)
+    running.stop()
+    try:
+        return (yield)
+    finally:
+        running.start()

@@ -214,11 +214,20 @@ def test_licences():
 def test_commands_that_the_pages_name_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.M))
-    for path in ("README.md", "book/how_to_run.md", "book/how_to_write.md"):
+    for path in ("README.md", "CONTRIBUTING.md", "book/how_to_run.md", "book/how_to_write.md"):
         text = (ROOT / path).read_text(encoding="utf-8")
         named = set(re.findall(r"(?:`|^)make ([a-z-]+)", text, flags=re.M))
         assert named
         assert named <= targets, path
+
+
+def test_files_that_the_recipes_name_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = {
+        path for path in re.findall(r"[\w.]+(?:/[\w.]*)+", text) if not path.startswith(".venv/") and "NN" not in path
+    }
+    assert len(named) > 30
+    assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
 # --- settings and the Sphinx extension -----------------------------------------------------------
