@@ -12,7 +12,7 @@ from sklearn.metrics import ndcg_score
 
 from gaplib.evaluation.arithmetic import arithmetic, arithmetic_hits, choose_step, mean_directions, simat_score
 from gaplib.evaluation.fine_grained import fine_grained
-from gaplib.evaluation.mixed_search import dip, mixed_search, ndcg
+from gaplib.evaluation.mixed_search import dip, mixed_search, ndcg, sag
 
 
 def unit(z):
@@ -165,6 +165,16 @@ def test_a_gap_makes_a_dip_and_none_makes_none():
     far = mixed_search(query + shift, image + shift, text - shift, rows, rows)
     assert dip(near) < 0.02
     assert dip(far) > 0.2
+
+
+def test_sag_is_the_greatest_depth_below_the_chord():
+    assert sag({0.0: 0.2, 0.25: 0.3, 0.5: 0.1, 1.0: 0.6}) == pytest.approx(0.3)  # at the middle the chord is at 0.4
+    on_the_chord = {0.0: 0.2, 0.25: 0.3, 1.0: 0.6}
+    assert sag(on_the_chord) == pytest.approx(0)
+    assert dip(on_the_chord) == pytest.approx(0.1)
+    assert sag({0.0: 0.2, 0.5: 0.9, 1.0: 0.6}) == 0
+    with pytest.raises(ValueError, match="by_share"):
+        sag({0.0: 0.2, 1.0: 0.6})
 
 
 def test_permuting_the_items_changes_no_end_of_the_sweep():

@@ -145,3 +145,8 @@ def test_a_flow_the_solver_cannot_hold_is_reported():
     matching = dynamics.Matching.from_embeddings(*_cross())
     with pytest.raises(dynamics.FlowError):
         dynamics.gradient_flow(matching, broken, gamma=0.4, beta=3.0, t_max=1e4)
+
+
+def test_a_fixed_temperature_has_no_invariant():
+    with pytest.raises(ValueError, match=r"^invariant: expected a learnable inverse temperature, got 'fixed'"):
+        dynamics.fixed().invariant(-1.0, 10.0)
