@@ -78,6 +78,8 @@ def encode(towers: Any, treatment: Any = None, split: str = "test") -> Encoded:
     if hasattr(towers, "config") and hasattr(towers, "towers"):
         if towers.config.modalities != "image-text":
             raise ValueError(f"towers: expected a run on images and texts, got one on {towers.config.modalities!r}")
+        if towers.config.data != "glyphs":
+            raise ValueError(f"towers: expected a run on glyphs, got one on {towers.config.data!r}")
         towers = towers.towers()
     for name in ("encode_image", "encode_text", "image_size", "logit_scale"):
         if not hasattr(towers, name):

@@ -13,7 +13,7 @@ import gaplib
 from gaplib import _dependencies
 from gaplib._store import content_key
 from gaplib._validate import check_choice, check_integer
-from gaplib.data import glyphs
+from gaplib.data.datasets import DATASETS
 from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.leaderboard.folder import read_rows
 from gaplib.leaderboard.jobs import Job, Spec
@@ -77,7 +77,7 @@ class Plan:
             control = name if name in CONTROLS else ""
             row = method("clip" if control else _known(name))
             config = presets.config(row.name, seed, self.setting, **self.changes).resolved()
-            run_key = Entry.of(config, _data_digest(config.image_size), "cpu").folder.name
+            run_key = Entry.of(config, _data_digest(config.data, config.image_size), "cpu").folder.name
             content = [run_key, row.post_hoc, control, seed if control == "untrained" else 0, self.name, self.code]
             # The name too: two names for one run, such as a combination's orders, are rows of their own.
             key = content_key([name, gaplib.__version__, *content])
@@ -132,5 +132,5 @@ _PLAN = (*NOT_BEHAVIOUR, *(f"gaplib.leaderboard.{name}" for name in ("plan", "fo
 
 
 @cache
-def _data_digest(image_size: int) -> str:
-    return glyphs.load(image_size).digest
+def _data_digest(name: str, image_size: int) -> str:
+    return DATASETS[name].load(image_size).digest

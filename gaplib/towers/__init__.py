@@ -9,11 +9,18 @@ from gaplib._extras import need
 
 need("train", "safetensors")
 
+from gaplib.towers.adapt import as_towers
 from gaplib.towers.external import OpenClipTowers, open_clip_towers, quiet, torchvision_image_tower
-from gaplib.towers.files import build, load
+from gaplib.towers.files import load
+from gaplib.towers.registry import architecture, architectures, build, register
 from gaplib.towers.tiny import BagOfTokens, FixedMap, image_pair_towers, tiny_towers
 from gaplib.towers.transformer import transformer_towers
 from gaplib.towers.two_tower import INIT_LOGIT_SCALE, TwoTower, check_images, check_tokens, seeded
+
+register("tiny", tiny_towers, private_heads=True)
+register("transformer", transformer_towers, shared_trunk=True)
+register("image-pair", image_pair_towers, runs=False)
+register("open_clip", open_clip_towers, runs=False)
 
 __all__ = [
     "INIT_LOGIT_SCALE",
@@ -21,6 +28,9 @@ __all__ = [
     "FixedMap",
     "OpenClipTowers",
     "TwoTower",
+    "architecture",
+    "architectures",
+    "as_towers",
     "build",
     "check_images",
     "check_tokens",
@@ -28,6 +38,7 @@ __all__ = [
     "load",
     "open_clip_towers",
     "quiet",
+    "register",
     "seeded",
     "tiny_towers",
     "torchvision_image_tower",

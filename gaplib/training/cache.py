@@ -40,9 +40,13 @@ class Entry:
         """The entry of a resolved ``gaplib.training.RunConfig`` on a device."""
         import torch
 
+        from gaplib.towers import architecture
+        from gaplib.training.config import KINDS
         from gaplib.training.run import FORMAT
 
+        outside = architecture(KINDS.get(config.architecture, config.architecture)).source
         content = {
+            **({"architecture": _dependencies.digest([outside])} if outside else {}),
             "format": FORMAT,
             "config": config.to_dict(),
             "data": data_digest,

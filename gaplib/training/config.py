@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from gaplib._validate import check_choice, check_integer, check_number
+from gaplib.data.datasets import DATASETS
 from gaplib.methods import Method, method
 from gaplib.temperature import POLICIES
+from gaplib.towers.registry import architecture, architectures
 from gaplib.training.loop import OPTIMIZERS, PRECISIONS, SCHEDULES
 from gaplib.training.pairing import Pairing
 
-DATA = ("glyphs",)
-ARCHITECTURES = ("conv", "transformer")
+#: what runs call an architecture -> its name among ``gaplib.towers.architectures``, where that is another
+KINDS = {"conv": "tiny"}
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,11 @@ class RunConfig:
                                       method's own. ``learn_tau`` makes the temperature learnable (True), fixed (False)
     temperature                       any other policy of ``gaplib.temperature.POLICIES``, in place of ``learn_tau``
     swapping                          what to change of a swapping method's ``gaplib.swapping.Swapping``, such as its p
-    data, image_size, dim             the glyphs, side of an image in pixels, dimension of the embeddings (>= 2)
-    architecture                      "conv" (convolutions and a bag of words) or "transformer", the only one that can
-                                      share its trunk; None is "conv", or "transformer" for methods with shared towers
+    data, image_size, dim             a name of ``gaplib.data.datasets.DATASETS``, side of an image in pixels, dimension
+                                      of the embeddings (>= 2)
+    architecture                      "conv" (convolutions and a bag of words), "transformer", the only one of the book
+                                      that can share its trunk, or another that ``gaplib.towers.architectures`` knows;
+                                      None is "conv", or "transformer" for methods with shared towers
     start                             another configuration, whose finished towers are trained on; None starts anew
     batch_size, steps                 pairs a step (>= 2), optimizer steps (>= 1)
     lr, weight_decay, optimizer, warmup, schedule
@@ -83,7 +87,7 @@ class RunConfig:
             check_choice(self.temperature, "temperature", POLICIES)
             if self.learn_tau is not None:
                 raise ValueError(f"temperature: expected None where learn_tau is given, got {self.temperature!r}")
-        check_choice(self.data, "data", DATA)
+        check_choice(self.data, "data", DATASETS)
         check_choice(self.optimizer, "optimizer", OPTIMIZERS)
         check_choice(self.schedule, "schedule", SCHEDULES)
         check_choice(self.precision, "precision", PRECISIONS)
@@ -120,11 +124,11 @@ class RunConfig:
                 f"method: expected one that needs two embeddings alone for modalities 'image-image', got {row.name!r} "
                 f"({', '.join(sorted(beyond))})"
             )
-        shared = row.towers == "shared"
+        if "views" in row.requires and DATASETS[self.data].second_views is None:
+            having = ", ".join(name for name, one in DATASETS.items() if one.second_views)
+            raise ValueError(f"data: expected one with second views for {row.name!r} ({having}), got {self.data!r}")
         if self.architecture is not None:
-            check_choice(self.architecture, "architecture", ("transformer",) if shared else ARCHITECTURES)
-        if self.architecture == "transformer" and ("private heads" in row.requires or self.modalities != "image-text"):
-            raise ValueError("architecture: expected 'conv' for private heads and for two image towers")
+            self._check_architecture(row)
         if self.start is not None and not isinstance(self.start, RunConfig):
             raise ValueError(f"start: expected a RunConfig or None, got {self.start!r:.80}")
         for name in ("data", "image_size", "dim", "modalities", "style_words") if self.start else ():
@@ -134,6 +138,19 @@ class RunConfig:
                 )
         if self.start and self.towers_of(row) != self.start.towers_of(self.start.configured_method()):
             raise ValueError(f"start: expected a run with the same towers as {row.name!r}, got {self.start.method!r}")
+
+    def _check_architecture(self, row: Method) -> None:
+        wanted = {"shared_trunk": True} if row.towers == "shared" else {}
+        offered = architectures(runs=True, **wanted)
+        check_choice(self.architecture, "architecture", [*(one for one in KINDS if KINDS[one] in offered), *offered])
+        heads = architecture(KINDS.get(self.architecture, self.architecture)).private_heads
+        if self.modalities != "image-text" and self.architecture != "conv":
+            raise ValueError(f"architecture: expected 'conv' for two image towers, got {self.architecture!r}")
+        if "private heads" in row.requires and not heads:
+            raise ValueError(
+                f"architecture: expected 'conv' (or another with private heads) for {row.name!r}, "
+                f"got {self.architecture!r}"
+            )
 
     def towers_of(self, row: Method) -> dict[str, Any]:
         """What the run's towers are, beyond their sizes."""

@@ -22,14 +22,13 @@ from tqdm.auto import tqdm
 
 from gaplib._validate import check_integer
 from gaplib._versions import versions
-from gaplib.data import glyphs
 from gaplib.data.caption_similarity import caption_similarity
-from gaplib.data.views import second_views
-from gaplib.towers import image_pair_towers, tiny_towers, transformer_towers
+from gaplib.data.datasets import DATASETS
+from gaplib.towers import architecture, image_pair_towers
 from gaplib.towers.encode import encode
 from gaplib.training import checkpoints
 from gaplib.training.cache import Entry
-from gaplib.training.config import RunConfig
+from gaplib.training.config import KINDS, RunConfig
 from gaplib.training.fabric import check_device
 from gaplib.training.fitting import prepare
 from gaplib.training.history import measure, measuring_digest
@@ -219,7 +218,8 @@ def run_loop(config: RunConfig, device: str = "cpu", data: Any = None) -> Loop:
         if config.multi_positive:
             inputs["groups"] = torch.as_tensor(batch.positive_id)
         if "views" in requires:
-            inputs["image_view"], inputs["text_view"] = second_views(data, batch, config.seed, step)
+            views = DATASETS[config.data].second_views
+            inputs["image_view"], inputs["text_view"] = views(data, batch, config.seed, step)
         if "caption similarity" in requires:
             inputs["caption_similarity"] = caption_similarity(batch.tokens)
         return inputs
@@ -242,9 +242,10 @@ def _towers(config: RunConfig, data: Any, device: str) -> nn.Module:
     if config.modalities == "image-text":
         kind = config.towers_of(config.configured_method())
         vocabulary = config.pairing().vocabulary_size(data, views=kind["views"])
-        if kind["architecture"] == "transformer":
-            return transformer_towers(vocabulary, shared=kind["shared"], **size)
-        return tiny_towers(vocabulary, private_dim=config.dim if kind["private"] else None, **size)
+        row = architecture(KINDS.get(kind["architecture"], kind["architecture"]))
+        heads = {"private_dim": config.dim if kind["private"] else None} if row.private_heads else {}
+        trunk = {"shared": kind["shared"]} if row.shared_trunk else {}
+        return row.builder(vocabulary, **size, **heads, **trunk)
     towers = image_pair_towers(**size)
     if config.procrustes:
         sample = data.sample("train", min(2048, int(np.count_nonzero(data.split == "train"))), seed=config.seed)
@@ -261,9 +262,9 @@ def log_spaced_steps(steps: int, points: int) -> list[int]:
 
 
 @cache
-def _glyphs(image_size: int) -> Any:
-    return glyphs.load(image_size)
+def _loaded(name: str, image_size: int) -> Any:
+    return DATASETS[name].load(image_size)
 
 
 def _data(config: RunConfig) -> Any:
-    return _glyphs(config.image_size)
+    return _loaded(config.data, config.image_size)

@@ -238,7 +238,7 @@ def test_what_a_method_cannot_be_trained_with_is_refused():
         ({"method": "gc", "modalities": "image-image"}, "method: expected one that needs two embeddings alone"),
         ({"method": "shared", "architecture": "conv"}, "architecture: expected one of transformer"),
         ({"method": "sep", "architecture": "transformer"}, "architecture: expected 'conv' for private heads"),
-        ({"architecture": "mlp"}, "architecture: expected one of conv, transformer"),
+        ({"architecture": "perceiver"}, "architecture: expected one of conv, tiny, transformer, mlp"),
         ({"swapping": {"p": 0.5}}, "swapping: expected None for 'clip'"),
         ({"method": "hs", "swapping": {"p": 2}}, "p: expected"),
     ):
