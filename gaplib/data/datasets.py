@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from gaplib.data import glyphs, views
+from gaplib.data import digits, glyphs, views
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,6 @@ class DataSet:
 DATASETS: Mapping[str, DataSet] = MappingProxyType(
     {
         "glyphs": DataSet(glyphs.load, views.second_views),
+        "digits": DataSet(digits.load),
     }
 )
