@@ -12,6 +12,7 @@ need("train", "safetensors")
 from gaplib.towers.adapt import as_towers
 from gaplib.towers.external import OpenClipTowers, open_clip_towers, quiet, torchvision_image_tower
 from gaplib.towers.files import load
+from gaplib.towers.mlp import mlp_towers
 from gaplib.towers.registry import architecture, architectures, build, register
 from gaplib.towers.tiny import BagOfTokens, FixedMap, image_pair_towers, tiny_towers
 from gaplib.towers.transformer import transformer_towers
@@ -19,6 +20,7 @@ from gaplib.towers.two_tower import INIT_LOGIT_SCALE, TwoTower, check_images, ch
 
 register("tiny", tiny_towers, private_heads=True)
 register("transformer", transformer_towers, shared_trunk=True)
+register("mlp", mlp_towers)
 register("image-pair", image_pair_towers, runs=False)
 register("open_clip", open_clip_towers, runs=False)
 
@@ -36,6 +38,7 @@ __all__ = [
     "check_tokens",
     "image_pair_towers",
     "load",
+    "mlp_towers",
     "open_clip_towers",
     "quiet",
     "register",
