@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaplib._validate import check_integer, check_pair
-from gaplib.geometry.inputs import ROWS_AT_A_TIME, Embeddings, read_directions, read_two
+from gaplib._validate import check_integer
+from gaplib.geometry.inputs import ROWS_AT_A_TIME, Embeddings, read_pair_directions, read_two
 
 # Means of unit rows are sums of roundings of this order; a shorter gap vector has no direction of its own.
 NO_GAP = 1e-13
+# Coordinates that the report card calls a few.
+TOP = 5
 
 
 def gap_vector(x: Any, y: Any, *, paired: bool = True) -> torch.Tensor:
@@ -77,19 +79,13 @@ def _squared_distances(data: Embeddings) -> torch.Tensor:
     return torch.cat([difference.square_().sum(dim=1) for _, difference in data.differences()])
 
 
-def _read_pairs(x: Any, y: Any, min_rows: int = 1) -> Embeddings:
-    x, y = read_directions(x, "x", min_rows=min_rows), read_directions(y, "y", min_rows=min_rows)
-    check_pair(x, y)
-    return Embeddings(x, y)
-
-
 def true_pair_cosine(x: Any, y: Any) -> torch.Tensor:
     """Mean cosine of the true pairs, in [-1, 1].
 
     x, y: (n, d), row i a pair, any scale but no zero rows. Returns a 0-d float64 tensor. Raises ``ValueError`` for bad
     matrices, zero rows, shapes that do not fit.
     """
-    return true_pair_cosine_of(_read_pairs(x, y))
+    return true_pair_cosine_of(read_pair_directions(x, y))
 
 
 def true_pair_cosine_of(directions: Embeddings) -> torch.Tensor:
@@ -113,7 +109,7 @@ def relative_modality_gap(x: Any, y: Any) -> torch.Tensor:
     Raises:
         ValueError: bad matrices, zero rows, fewer than two pairs, shapes that do not fit.
     """
-    return relative_modality_gap_of(_read_pairs(x, y, min_rows=2))
+    return relative_modality_gap_of(read_pair_directions(x, y, min_rows=2))
 
 
 def relative_modality_gap_of(directions: Embeddings) -> torch.Tensor:
@@ -127,7 +123,7 @@ def relative_modality_gap_with_diagonal(x: Any, y: Any) -> torch.Tensor:
     d_x and d_y are means over all n² entries, the zeros of the diagonal included, so the value falls slowly with n
     towards the analysis form. Arguments and errors as there.
     """
-    between, within_x, within_y = dissimilarities_of(_read_pairs(x, y, min_rows=2))
+    between, within_x, within_y = dissimilarities_of(read_pair_directions(x, y, min_rows=2))
     n = len(x)
     return ratio(between, (within_x + within_y) / 2 * (n - 1) / n)
 
@@ -139,7 +135,7 @@ def relative_modality_gap_unhalved(x: Any, y: Any) -> torch.Tensor:
     2n(n - 1), which halves the means: 2m / ((d_x + d_y) / 4 + 2m), never below the paper's. Arguments and errors as
     there.
     """
-    between, within_x, within_y = dissimilarities_of(_read_pairs(x, y, min_rows=2))
+    between, within_x, within_y = dissimilarities_of(read_pair_directions(x, y, min_rows=2))
     return ratio(2 * between, (within_x + within_y) / 4)
 
 
@@ -184,6 +180,12 @@ def top_coordinate_share(x: Any, y: Any, k: int, *, paired: bool = True) -> torc
 def top_share_of(gap: torch.Tensor, k: int) -> torch.Tensor:
     """:func:`top_coordinate_share` of a gap vector that is not zero."""
     return _direction(gap).square().topk(k).values.sum().clamp(max=1)
+
+
+def top5_coordinate_share_of(data: Embeddings) -> torch.Tensor | None:
+    """:func:`top_coordinate_share` of ``TOP`` coordinates, of all where there are fewer; ``None`` without a gap."""
+    gap = gap_vector_of(data)
+    return top_share_of(gap, min(TOP, len(gap))) if gap.norm() > NO_GAP else None
 
 
 def rotation_null(x: Any, y: Any, k: int, repeats: int = 200, seed: int = 0, *, paired: bool = True) -> torch.Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gaplib._validate import check_pair
 from gaplib.evaluation._inputs import unit_rows
+from gaplib.geometry.inputs import Embeddings
 
 
 def centred(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -42,3 +43,7 @@ def distribution_gap(x: Any, y: Any) -> float:
     a, b = (np.linalg.qr(z, mode="r") / np.sqrt(len(z)) for z in (a, b))
     overlap = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     return float(np.sqrt(max(0.0, (a**2).sum() + (b**2).sum() - 2 * overlap)))
+
+
+def distribution_gap_of(data: Embeddings) -> float:
+    return distribution_gap(data.x, data.y)

@@ -26,7 +26,7 @@ def exchange_signs(data: Embeddings, seed: int) -> torch.Tensor:
 
 def exchanged_gaps(data: Embeddings, signs: torch.Tensor) -> torch.Tensor:
     """(REPEATS,) lengths of the gap: an exchange turns the sign of a pair's difference, and the gap is their mean."""
-    sums = sum(signs[:, rows] @ difference for rows, difference in data.differences())
+    sums = sum((signs[:, rows] @ difference for rows, difference in data.differences()), data.x.new_zeros(()))
     return (sums / len(data.x)).norm(dim=1)
 
 

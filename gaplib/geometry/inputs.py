@@ -62,6 +62,13 @@ def read_two(x: Any, y: Any, *, paired: bool = True, min_rows: int = 1) -> tuple
     return x, y
 
 
+def read_pair_directions(x: Any, y: Any, *, min_rows: int = 1) -> Embeddings:
+    """Both modalities as :func:`read_directions` reads one, row i a pair."""
+    x, y = read_directions(x, "x", min_rows=min_rows), read_directions(y, "y", min_rows=min_rows)
+    check_pair(x, y)
+    return Embeddings(x, y)
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """Both modalities, read and checked: what the cores of the metrics take.

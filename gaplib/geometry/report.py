@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,32 +13,34 @@ import torch
 
 from gaplib._validate import check_integer, check_labels
 from gaplib.evaluation.retrieval import retrieval_of
-from gaplib.geometry import distance, floors, spread
-from gaplib.geometry.inputs import Embeddings, read_two, row_numbers, unit_rows
+from gaplib.geometry import distance, floors
+from gaplib.geometry.inputs import Embeddings, read_two, row_numbers
+from gaplib.geometry.metrics import METRICS, SECTIONS, Metric
 from gaplib.geometry.report_rendering import Row, as_html, as_text
-from gaplib.geometry.separability import equal_rows, separability_of
+from gaplib.geometry.separability import equal_rows
 from gaplib.stats import Floor
 
-_TOP = 5
 # What grows with the square of the rows, or is fitted again and again, is estimated on a sample where there are many:
-# rows of a modality whose distances are compared, ...
+# rows of a modality whose distances are compared (metrics of the sample "rows"), ...
 UNIFORMITY_ROWS = 10_000
-# ... pairs that the classifier of the linear separability learns and is tested on, ...
+# ... pairs that a classifier learns and is tested on (metrics of the sample "pairs"), ...
 SEPARABILITY_PAIRS = 5_000
 # ... scores of queries with candidates, both directions together. The candidates are always all.
 RETRIEVAL_SCORES = 10**9
 LEAST_QUERIES = 1000
+_RETRIEVAL = ("image_to_text_at_1", "text_to_image_at_1")
 
 
 @dataclass(frozen=True)
 class GapReport:
     """The report card that :func:`gap_report` returns; ``None`` where a metric does not apply (shown as a dash).
 
-    ``n`` and ``n_text`` are the rows of the first and of the second modality, ``d`` the dimension. ``floors`` holds, by
-    the name of a gap metric, a :class:`gaplib.stats.Floor`: for ``top5_coordinate_share`` that of random rotations, for
-    the others that of exchanging the modalities within random pairs. ``n_groups`` is how many groups the pairs form
-    (``None`` where none were given), ``retrieval_chance`` what random embeddings would retrieve, ``notes`` what a
-    reader of the numbers has to know besides.
+    ``n`` and ``n_text`` are the rows of the first and of the second modality, ``d`` the dimension. ``values`` holds
+    every value by its key in :mod:`gaplib.geometry.metrics`, and retrieval; each is an attribute of the report too:
+    ``report.alignment``. ``floors`` holds, by the name of a gap metric, a :class:`gaplib.stats.Floor`: for
+    ``top5_coordinate_share`` that of random rotations, for the others that of exchanging the modalities within random
+    pairs. ``n_groups`` is how many groups the pairs form (``None`` where none were given), ``retrieval_chance`` what
+    random embeddings would retrieve, ``notes`` what a reader of the numbers has to know besides.
     """
 
     n: int
@@ -44,55 +48,41 @@ class GapReport:
     d: int
     paired: bool
     seed: int
-    centroid_distance: float
-    linear_separability: float
-    top5_coordinate_share: float | None
-    wasserstein_uniformity: float
-    uniformity_image: float
-    uniformity_text: float
-    mean_cosine_image: float
-    mean_cosine_text: float
-    effective_rank_image: float
-    effective_rank_text: float
-    relative_modality_gap: float | None = None
-    alignment: float | None = None
-    true_pair_cosine: float | None = None
-    cross_uniformity: float | None = None
-    image_to_text_at_1: float | None = None
-    text_to_image_at_1: float | None = None
+    values: dict[str, float | None]
     retrieval_chance: float | None = None
     n_groups: int | None = None
     notes: tuple[str, ...] = ()
     floors: dict[str, Floor] = field(default_factory=dict)
     names: tuple[str, str] = ("image", "text")
 
+    def __getattr__(self, name: str) -> Any:
+        # Asked only where there is no such field; a report that is just being copied has none yet.
+        values = self.__dict__.get("values", {})
+        if name not in values:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return values[name]
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.values})
+
     def rows(self) -> list[Row]:
         """The metrics in reading order, with labels, values, floors and meanings."""
         image, text = self.names
-        top = min(_TOP, self.d)
         chance = "" if self.retrieval_chance is None else f"; chance {self.retrieval_chance:.2g}"
-        table = [
-            ("Gap", "centroid_distance", "centroid distance", "0 to 2; 0: same centroid"),
-            ("Gap", "relative_modality_gap", "relative modality gap", "0 to 1; true pairs against own modality"),
-            ("Gap", "linear_separability", "linear separability", ".5: mixed, 1: a plane tells the modalities apart"),
-            ("Gap", "top5_coordinate_share", f"gap in {top} coordinates", "share of the squared gap, 0 to 1"),
-            ("True pairs", "alignment", "alignment", "mean squared distance, 0 to 4; low is close"),
-            ("True pairs", "true_pair_cosine", "cosine", "-1 to 1; high is close"),
-            ("True pairs", "image_to_text_at_1", f"retrieval@1, {image} to {text}", f"0 to 1{chance}"),
-            ("True pairs", "text_to_image_at_1", f"retrieval@1, {text} to {image}", f"0 to 1{chance}"),
-            ("Spread", "uniformity_image", f"uniformity, {image}", "-8 to 0; low fills the sphere"),
-            ("Spread", "uniformity_text", f"uniformity, {text}", "-8 to 0; low fills the sphere"),
-            ("Spread", "cross_uniformity", "cross-uniformity", "-8 to 0; low: wrong pairs far apart"),
-            ("Spread", "wasserstein_uniformity", "Wasserstein uniformity", "-1.41 to 0; 0: uniform, both pooled"),
-            ("Spread", "mean_cosine_image", f"mean cosine, {image}", "far above 0: a cone"),
-            ("Spread", "mean_cosine_text", f"mean cosine, {text}", "far above 0: a cone"),
-            ("Spread", "effective_rank_image", f"effective rank, {image}", f"1 to {min(self.n - 1, self.d)}"),
-            ("Spread", "effective_rank_text", f"effective rank, {text}", f"1 to {min(self.n_text - 1, self.d)}"),
+        table = [row for metric in METRICS.values() if metric.report for row in self._rows_of(metric)] + [
+            self._row("True pairs", "image_to_text_at_1", f"retrieval@1, {image} to {text}", f"0 to 1{chance}"),
+            self._row("True pairs", "text_to_image_at_1", f"retrieval@1, {text} to {image}", f"0 to 1{chance}"),
         ]
-        return [
-            Row(section, key, label, getattr(self, key), self.floors.get(key), note)
-            for section, key, label, note in table
-        ]
+        return sorted(table, key=lambda row: SECTIONS.index(row.section))
+
+    def _rows_of(self, metric: Metric) -> Iterator[Row]:
+        label = metric.label.format(top=min(distance.TOP, self.d))
+        for key, name, n in zip(metric.keys, self.names, (self.n, self.n_text), strict=False):
+            reading = metric.reading.format(rank=min(n - 1, self.d))
+            yield self._row(metric.section, key, f"{label}, {name}" if metric.one_modality else label, reading)
+
+    def _row(self, section: str, key: str, label: str, reading: str) -> Row:
+        return Row(section, key, label, self.values[key], self.floors.get(key), reading)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and ``None``: ready for ``json.dumps``."""
@@ -210,7 +200,10 @@ def gap_report(
     data = Embeddings(u, v, bool(paired), _codes(groups, len(u), paired))
     rows = row_numbers(data.x), row_numbers(data.y)
     # Equal rows of one group are one item; without groups every row is.
-    items = tuple(np.arange(len(r)) if groups is None else _items(data.codes, r) for r in rows)
+    first, second = (np.arange(len(r)) if groups is None else _items(data.codes, r) for r in rows)
+    items = (first, second)
+    precision = torch.float32 if single else torch.float64
+    hits, chance = _retrieval(data, items, precision, seed) if paired else ({}, None)
     notes = _copies(rows, names, paired) if groups is None else ()
     return GapReport(
         n=len(data.x),
@@ -221,9 +214,9 @@ def gap_report(
         n_groups=None if groups is None else int(data.codes.max()) + 1,
         names=names,
         notes=(*notes, *_samples(data, items)),
-        **_gap(data, seed),
-        **_spread(data, items, seed),
-        **(_retrieval(data, items, torch.float32 if single else torch.float64, seed) if paired else {}),
+        values={**dict.fromkeys(_RETRIEVAL), **_values(data, items, seed), **hits},
+        retrieval_chance=chance,
+        floors=_floors(data, seed),
     )
 
 
@@ -278,67 +271,78 @@ def _queries(items: tuple[np.ndarray, np.ndarray]) -> int:
 
 def _samples(data: Embeddings, items: tuple[np.ndarray, np.ndarray]) -> list[str]:
     """A note on what is estimated from a sample."""
+
+    def sampled(sample: str) -> str:
+        metrics = [metric for metric in METRICS.values() if metric.report and metric.sample == sample]
+        return ", ".join(metric.label for metric in metrics if data.paired or not metric.needs_pairs)
+
     parts = []
     if max(map(len, items)) > UNIFORMITY_ROWS:
-        parts.append(f"the uniformities from {UNIFORMITY_ROWS} rows of each modality")
+        parts.append(f"{sampled('rows')} from {UNIFORMITY_ROWS} rows of each modality")
     if min(len(data.x), len(data.y)) > SEPARABILITY_PAIRS:
-        parts.append(f"the linear separability and its floor from {SEPARABILITY_PAIRS} pairs")
+        parts.append(f"{sampled('pairs')}, floors included, from {SEPARABILITY_PAIRS} pairs")
     if data.paired and (queries := _queries(items)) < max(map(len, items)):
         parts.append(f"retrieval from {queries} queries a direction among all candidates")
-    return [f"Estimated on rows drawn at random: {', '.join(parts)}. The rest is from all rows."] if parts else []
+    return [f"Estimated on rows drawn at random: {'; '.join(parts)}. The rest is from all rows."] if parts else []
 
 
-def _gap(data: Embeddings, seed: int) -> dict[str, Any]:
-    """The gap and the true pairs, and the floors."""
-    balanced = Embeddings(*equal_rows(data.x, data.y, seed), groups=data.groups)
-    drawn = balanced.take(_drawn(balanced.codes, SEPARABILITY_PAIRS, seed))
+def _limit(sample: str) -> int:
+    return {"all": sys.maxsize, "pairs": SEPARABILITY_PAIRS, "rows": UNIFORMITY_ROWS}[sample]
+
+
+def _values(data: Embeddings, items: tuple[np.ndarray, np.ndarray], seed: int) -> dict[str, float | None]:
+    """Every metric of the table by key, ``None`` where it does not apply."""
+    values: dict[str, float | None] = {}
+    for directions in (True, False):  # one kind after the other: the rows at norm one are a copy of everything
+        rows = data.directions() if directions else data
+        for metric in METRICS.values():
+            if metric.report and metric.directions == directions:
+                values |= zip(metric.keys, _of(metric, rows, items, seed), strict=True)
+    return values
+
+
+def _of(metric: Metric, data: Embeddings, items: tuple[np.ndarray, np.ndarray], seed: int) -> list[float | None]:
+    """The values of one metric, a value for each of its keys, of the rows that it is to be measured on."""
+    if metric.needs_pairs and not data.paired:
+        return [None]
+    by_groups = metric.grouped if data.groups is not None else None
+    if metric.one_modality or by_groups:
+        own = data.codes if data.paired else np.arange(max(map(len, items)))
+        drawn = [index[_drawn(own[index], _limit(metric.sample), seed)] for index in items]
+        x, y = (z if len(index) == len(z) else z[index] for z, index in zip((data.x, data.y), drawn, strict=True))
+        if by_groups:
+            return [float(by_groups(x, y, *(own[index] for index in drawn)))]
+        return [metric.of(x, seed), metric.of(y, seed)]
+    return [metric.of(data if metric.sample == "all" else _some_pairs(data, _limit(metric.sample), seed), seed)]
+
+
+def _balanced(data: Embeddings, seed: int) -> Embeddings:
+    return Embeddings(*equal_rows(data.x, data.y, seed), groups=data.groups)
+
+
+def _some_pairs(data: Embeddings, limit: int, seed: int) -> Embeddings:
+    balanced = _balanced(data, seed)
+    return balanced.take(_drawn(balanced.codes, limit, seed))
+
+
+def _floors(data: Embeddings, seed: int) -> dict[str, Floor]:
+    balanced, gap = _balanced(data, seed), distance.gap_vector_of(data)
     signs = floors.exchange_signs(balanced, seed)
-    gap, k = distance.gap_vector_of(data), min(_TOP, data.x.shape[1])
-    values: dict[str, Any] = {
-        "centroid_distance": float(gap.norm()),
-        "linear_separability": float(separability_of(drawn, seed)),
-        "top5_coordinate_share": None,
-    }
     found = {
         "centroid_distance": floors.centroid_floor(balanced, signs),
-        "linear_separability": floors.separability_floor(drawn, seed),
+        "linear_separability": floors.separability_floor(_some_pairs(data, SEPARABILITY_PAIRS, seed), seed),
     }
     if gap.norm() > distance.NO_GAP:
-        values["top5_coordinate_share"] = float(distance.top_share_of(gap, k))
-        null = distance.rotation_null_of(len(gap), k, floors.REPEATS, seed)
+        null = distance.rotation_null_of(len(gap), min(distance.TOP, len(gap)), floors.REPEATS, seed)
         found["top5_coordinate_share"] = floors.summary(null)
     if data.paired:
-        directions = data.directions()
-        values["relative_modality_gap"] = float(distance.relative_modality_gap_of(directions))
-        values["alignment"] = float(distance.alignment_of(data))
-        values["true_pair_cosine"] = float(distance.true_pair_cosine_of(directions))
-        found["relative_modality_gap"] = floors.relative_floor(directions, signs)
-    return {**values, "floors": found}
-
-
-def _spread(data: Embeddings, items: tuple[np.ndarray, np.ndarray], seed: int) -> dict[str, float]:
-    """How the modalities fill the sphere; what compares all rows with all is estimated on ``UNIFORMITY_ROWS``."""
-    values = {"wasserstein_uniformity": spread.wasserstein_uniformity_of(data)}
-    own = data.codes if data.paired else np.arange(max(map(len, items)))
-    drawn = [index[_drawn(own[index], UNIFORMITY_ROWS, seed)] for index in items]
-    for name, z, all_items, some in zip(("image", "text"), (data.x, data.y), items, drawn, strict=True):
-        values[f"uniformity_{name}"] = spread.uniformity_of(z[some])
-        z = z if len(all_items) == len(z) else z[all_items]
-        values[f"mean_cosine_{name}"] = spread.mean_cosine_of(unit_rows(z))
-        values[f"effective_rank_{name}"] = spread.effective_rank_of(z)
-    if data.paired and data.groups is None:
-        values["cross_uniformity"] = spread.cross_uniformity_of(data.take(drawn[0]))
-    elif data.paired:
-        here, there = drawn
-        values["cross_uniformity"] = spread.cross_uniformity_of_groups(
-            data.x[here], data.y[there], own[here], own[there]
-        )
-    return {name: float(value) for name, value in values.items()}
+        found["relative_modality_gap"] = floors.relative_floor(data.directions(), signs)
+    return found
 
 
 def _retrieval(
     data: Embeddings, items: tuple[np.ndarray, np.ndarray], dtype: torch.dtype, seed: int
-) -> dict[str, float]:
+) -> tuple[dict[str, float], float]:
     """Retrieval at 1 in both directions, in the precision of the input, and its chance."""
     x, y = (z[index].to(dtype) for z, index in zip((data.x, data.y), items, strict=True))
     own_x, own_y = (data.codes[index] for index in items)
@@ -350,8 +354,5 @@ def _retrieval(
             "image_to_text@1": retrieval_of(x[some_x], y, own_x[some_x], own_y, (1,))["image_to_text@1"],
             "text_to_image@1": retrieval_of(x, y[some_y], own_x, own_y[some_y], (1,))["text_to_image@1"],
         }
-    return {
-        "image_to_text_at_1": float(found["image_to_text@1"]),
-        "text_to_image_at_1": float(found["text_to_image@1"]),
-        "retrieval_chance": float(np.bincount(own_x) @ np.bincount(own_y) / (len(own_x) * len(own_y))),
-    }
+    hits = {name: float(found[name.replace("_at_", "@")]) for name in _RETRIEVAL}
+    return hits, float(np.bincount(own_x) @ np.bincount(own_y) / (len(own_x) * len(own_y)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gaplib.geometry.metrics import METRICS as GEOMETRY
+
 #: What the means are over. Case is nearly read off by any tower, an untrained one included, so it is left out.
 ZERO_SHOT_MEAN = ("scripts", "digits", "faces")
 PROBE_MEAN = ("script", "diacritic", "style")
@@ -9,10 +11,13 @@ PROBE_MEAN = ("script", "diacritic", "style")
 #: The metrics that a leaderboard shows: what each is, its chance level (None: depends on the towers), whether more of
 #: it is better (1), worse (-1) or neither (0). All other names are parts of these.
 METRICS: dict[str, tuple[str, float | None, int]] = {
-    "gap.centroid_distance": ("Distance of the two centroids", 0.0, 0),
-    "gap.relative": ("Relative modality gap", None, 0),
-    "gap.linear_separability": ("Accuracy of telling the modalities apart", 0.5, 0),
-    "gap.distribution": ("Wasserstein distance left after centring", 0.0, 0),
+    # A gap by itself is neither good nor bad.
+    **{
+        name: (metric.meaning, metric.chance, 0)
+        for metric in GEOMETRY.values()
+        for name in metric.suite_names
+        if name.startswith("gap.")
+    },
     "uniformity.mean": ("Uniformity, mean of the two modalities", None, 0),
     "recall.mean@1": ("Recall at 1, mean of both directions", None, 1),
     "zero_shot.scripts": ("Zero-shot: script of an unseen character, class mean of 6", 1 / 6, 1),

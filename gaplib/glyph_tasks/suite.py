@@ -29,7 +29,10 @@ from gaplib.evaluation.mixed_search import SHARES, dip, mixed_search, sag
 from gaplib.evaluation.retrieval import mean_recall, retrieval
 from gaplib.evaluation.robustness import robustness
 from gaplib.evaluation.zero_shot import zero_shot
-from gaplib.geometry.distribution_gap import centred, distribution_gap
+from gaplib.geometry.distribution_gap import centred
+from gaplib.geometry.inputs import Embeddings, read_two
+from gaplib.geometry.metrics import METRICS as GEOMETRY
+from gaplib.geometry.metrics import measured
 from gaplib.glyph_tasks import tasks as glyph_tasks
 from gaplib.glyph_tasks.metric_table import METRICS, PROBE_MEAN, ZERO_SHOT_MEAN
 from gaplib.towers.encode import Inputs
@@ -119,15 +122,17 @@ def _pairs(e: Encoded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return e.image[t.pairs_image], e.text[t.pairs_text], t.pairs_answer
 
 
+def _of_the_table(group: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The metrics of the table that a group of the suite has, by their names in it."""
+    metrics = [metric for metric in GEOMETRY.values() if metric.suite.startswith(f"{group}.")]
+    names = {key: name for metric in metrics for key, name in zip(metric.keys, metric.suite_names, strict=True)}
+    found = measured(Embeddings(*read_two(x, y, min_rows=2)), metrics)
+    return {names[key].removeprefix(f"{group}."): value for key, value in found.items()}
+
+
 def _gap(e: Encoded, seed: int) -> Mapping[str, float]:
     x, y, _ = _pairs(e)
-    found = {
-        "centroid_distance": geometry.centroid_distance(x, y),
-        "linear_separability": geometry.linear_separability(x, y),
-        "relative": geometry.relative_modality_gap(x, y),
-        "true_pair_cosine": geometry.true_pair_cosine(x, y),
-        "distribution": distribution_gap(x, y),
-    }
+    found = _of_the_table("gap", x, y)
     cx, cy = centred(x, y)
     if min(np.linalg.norm(cx, axis=1).min(), np.linalg.norm(cy, axis=1).min()) < _COLLAPSED:
         # A modality that is one point has no shape once it is centred: nothing is left to differ.
@@ -144,15 +149,8 @@ def _gap(e: Encoded, seed: int) -> Mapping[str, float]:
 
 def _uniformity(e: Encoded, seed: int) -> Mapping[str, float]:
     x, y, _ = _pairs(e)
-    image, text = geometry.uniformity(x), geometry.uniformity(y)
-    return {
-        "image": image,
-        "text": text,
-        "mean": (image + text) / 2,
-        "cross": geometry.cross_uniformity(x, y),
-        "effective_rank_image": geometry.effective_rank(x),
-        "effective_rank_text": geometry.effective_rank(y),
-    }
+    found = _of_the_table("uniformity", x, y)
+    return {**found, "mean": (found["image"] + found["text"]) / 2}
 
 
 def _recall(e: Encoded, seed: int) -> Mapping[str, float]:

@@ -20,6 +20,8 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from gaplib import geometry
 from gaplib._validate import check_integer, check_matrix, check_number, check_pair
 from gaplib.geometry.inputs import read_directions, read_two
+from gaplib.geometry.metrics import METRICS as GEOMETRY
+from gaplib.geometry.metrics import Metric
 from gaplib.stats import Estimate, Floor, permutation_floor, proportion, subsample
 
 TOP = 5  # coordinates that claim S2 calls a few
@@ -249,18 +251,18 @@ def _pearson(a: torch.Tensor, b: torch.Tensor) -> float:
 # --- the metrics that the toy turns ----------------------------------------------------------------------------------
 
 
-METRICS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "centroid distance": geometry.centroid_distance,
-    "linear separability": geometry.linear_separability,
-    "relative modality gap": geometry.relative_modality_gap,
-    "true-pair cosine": geometry.true_pair_cosine,
-    "alignment": geometry.alignment,
-    "uniformity (images)": lambda x, y: geometry.uniformity(x),
-    "cross-uniformity": geometry.cross_uniformity,
-    "Wasserstein uniformity": geometry.wasserstein_uniformity,
-    "mean cosine (images)": lambda x, y: geometry.mean_cosine(x),
-    "effective rank (images)": lambda x, y: geometry.effective_rank(x),
-}
+def _panel(metric: Metric) -> tuple[str, Callable[[Any, Any], Any]]:
+    if metric.one_modality:
+        return f"{metric.label} (images)", lambda x, y: metric.function(x)
+    return metric.label, metric.function
+
+
+#: The panels of the figure, in its order.
+DRAWN = (
+    *("centroid_distance", "linear_separability", "relative_modality_gap", "true_pair_cosine", "alignment"),
+    *("uniformity", "cross_uniformity", "wasserstein_uniformity", "mean_cosine", "effective_rank"),
+)
+METRICS: Mapping[str, Callable[[Any, Any], Any]] = dict(_panel(GEOMETRY[name]) for name in DRAWN)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
