@@ -119,6 +119,7 @@ def test_agreement_against_loops():
     lengths = [math.sqrt((g**2).sum()) for g in gaps]
     mean = sum(lengths) / 4
     spread = math.sqrt(sum((v - mean) ** 2 for v in lengths) / 3) / mean
+    np.testing.assert_allclose(m.direction_cosines(gaps), cosines)
     assert m.agreement(gaps) == pytest.approx((np.mean(cosines), spread))
     with pytest.raises(ValueError, match="two groups"):
         m.agreement(gaps[:1])

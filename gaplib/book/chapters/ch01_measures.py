@@ -126,13 +126,17 @@ def group_gaps(x: torch.Tensor, y: torch.Tensor, labels: Any) -> np.ndarray:
     return np.stack([difference[labels == g].mean(axis=0) for g in np.unique(labels[labels >= 0])])
 
 
-def agreement(gaps: np.ndarray) -> tuple[float, float]:
-    """Of gap vectors (groups, d): mean cosine over pairs of groups, and standard deviation over mean of the lengths."""
+def direction_cosines(gaps: np.ndarray) -> np.ndarray:
+    """Cosines between the gap vectors (groups, d) of any two groups, (groups * (groups - 1) / 2,), in [-1, 1]."""
     if len(gaps) < 2:
         raise ValueError(f"gaps: expected at least two groups to compare, got {len(gaps)}")
-    lengths = np.linalg.norm(gaps, axis=1)
-    unit = gaps / lengths[:, None]
-    cosines = (unit @ unit.T)[np.triu_indices(len(gaps), 1)]
+    unit = gaps / np.linalg.norm(gaps, axis=1)[:, None]
+    return (unit @ unit.T)[np.triu_indices(len(gaps), 1)]
+
+
+def agreement(gaps: np.ndarray) -> tuple[float, float]:
+    """Of gap vectors (groups, d): mean cosine over pairs of groups, and standard deviation over mean of the lengths."""
+    cosines, lengths = direction_cosines(gaps), np.linalg.norm(gaps, axis=1)
     return float(cosines.mean()), float(lengths.std(ddof=1) / lengths.mean())
 
 
