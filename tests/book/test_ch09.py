@@ -1,11 +1,16 @@
 """Chapter 09: what the table says, on tables whose answer is known; the causal handles on points."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import pearsonr, rankdata, spearmanr, ttest_1samp
+from scipy.stats import t as student
 from statsmodels.stats.multitest import multipletests
 
+from gaplib import geometry
 from gaplib.book.chapters import ch09_causal as causal
 from gaplib.book.chapters import ch09_rows as dr
 from gaplib.book.chapters import ch09_table as ds
@@ -29,6 +34,24 @@ def test_values_come_in_the_order_of_seeds_and_gaps_in_the_table_are_refused():
         ds.values(found, "nobody", "recall.mean@1")
     with pytest.raises(ValueError, match="metric"):
         ds.values(found, "cua", "recalled")
+
+
+def test_board_writes_points_and_leaves_out_what_a_row_does_not_have():
+    found = table({"clip": [0.1, 0.2, 0.3], "untrained": [0.01, 0.02, 0.03]})
+    for metric in (ds.GAP, *ds.TASKS):
+        if metric not in found:
+            found[metric] = np.nan
+    board = ds.board(found, {"trained": ["clip"], "control": ["untrained"]})
+    assert board.columns.tolist() == ["", "method", "tau", "gap", *ds.TASKS.values()]
+    half = 10 * student.ppf(0.975, 2) / np.sqrt(3)  # the standard deviation of the three scores is 10 points
+    assert board.loc[0, ["", "method", "tau", "retrieval"]].tolist() == [
+        "trained",
+        "clip",
+        "0.050",
+        f"20.0 ± {half:.1f}",
+    ]
+    assert board.loc[1, ["tau", "retrieval"]].tolist() == ["", f"2.0 ± {half / 10:.1f}"]
+    assert set(board[["gap", "few-shot"]].to_numpy().ravel()) == {""}
 
 
 def test_against_clip_corrects_over_all_comparisons():
@@ -124,6 +147,16 @@ def test_centring_removes_a_constant_gap_on_pairs_it_was_not_fitted_to():
     found = causal.centring(x, y, half)
     assert found["excess_distance"] < 0.05
     assert found["recall_after"] > found["recall_before"]
+
+
+def test_trained_centring_is_that_of_the_runs_test_pairs():
+    rng = np.random.default_rng(6)
+    x, y = (geometry.normalize(torch.from_numpy(rng.standard_normal((60, 8)))) for _ in range(2))
+    run = SimpleNamespace(pairs=lambda: (x, y), embeddings={"test_answer": list(range(60))})
+    found = causal.trained_centring(run)
+    assert found == causal.centring(x, y, causal.halves(60), causal.KS)  # every pair its own answer
+    run.embeddings["test_answer"] = [0] * 60
+    assert causal.trained_centring(run)["recall_after"] == 1.0  # all are right answers to each other
 
 
 def test_jackknifed_values_share_their_subsets():

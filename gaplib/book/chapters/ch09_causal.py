@@ -131,6 +131,12 @@ def centring(x: Any, y: Any, half: np.ndarray, k: int = 1, groups: np.ndarray | 
     return {name: float(value) for name, value in found.items()} | {"recall_change": float(after - before)}
 
 
+def trained_centring(run: Run) -> dict[str, float]:
+    """:func:`centring` of a run's test pairs, with recall at ``KS``; duplicates count as answers to each other."""
+    x, y = run.pairs()
+    return centring(x, y, halves(len(x)), KS, np.asarray(run.embeddings["test_answer"]))
+
+
 def published_centring(name: str, what: Sequence[str], k: int = 1) -> dict[str, Estimate]:
     """:func:`centring` of published embeddings, each of ``what`` with a jackknife interval over pairs."""
     one = published.load(name)

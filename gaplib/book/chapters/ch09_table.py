@@ -6,7 +6,7 @@ and seed, a column a metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 
 from gaplib._validate import check_choice
 from gaplib.book.chapters.ch09_rows import FIXED, METHODS
+from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.stats import Estimate, holm, jackknife, over_seeds, p_above, p_below, paired_difference
 
 #: metric of the suite -> what a figure calls it; in all of them more is better
@@ -30,6 +31,8 @@ TASKS: dict[str, str] = {
     "noise.mean": "under noise",
 }
 GAP, UNIFORMITY, LEFT = "gap.centroid_distance", "uniformity.mean", "gap.distribution"
+#: metric -> its part of a result's name
+KEYS: dict[str, str] = {metric: label.replace(" ", "_") for metric, label in TASKS.items()}
 #: rows that correlations are taken over: what is trained, each with its own objective or temperature
 POINTS = (*METHODS, *FIXED)
 
@@ -51,6 +54,29 @@ def estimate(table: pd.DataFrame, name: str, metric: str) -> Estimate:
 def gain(table: pd.DataFrame, name: str, metric: str, over: str = "clip") -> Estimate:
     """One row's metric less another's, paired by seed."""
     return paired_difference(values(table, name, metric), values(table, over, metric))
+
+
+def board(table: pd.DataFrame, groups: Mapping[str, Iterable[str]]) -> pd.DataFrame:
+    """The leaderboard as a reader sees it, a row a name of ``groups`` (group -> names), all entries text.
+
+    Columns: "" (the group), method, tau (mean over seeds; none for controls), gap and the nine ``TASKS``, in points of
+    a hundred with the half width of the interval; empty where a row has no such score.
+    """
+
+    def points(name: str, metric: str) -> str:
+        try:
+            e = estimate(table, name, metric)
+        except ValueError:
+            return ""
+        return f"{100 * e.value:.1f} ± {100 * (e.high - e.value):.1f}"
+
+    rows = []
+    for group, names in groups.items():
+        for name in names:
+            tau = "" if name in CONTROLS else f"{table[table.method == name].tau.mean():.3f}"
+            scores = {label: points(name, metric) for metric, label in {GAP: "gap", **TASKS}.items()}
+            rows.append({"": group, "method": name, "tau": tau, **scores})
+    return pd.DataFrame(rows)
 
 
 def mean_score(table: pd.DataFrame) -> pd.Series:
