@@ -263,7 +263,10 @@ def test_runs_and_their_measures():
     (run,) = ch04_runs.train_all([one])
     x, y = run.pairs()
     assert ch04_runs.distances([run]) == [pytest.approx(float(geometry.centroid_distance(x, y)), abs=1e-6)]
+    assert ch04_runs.recalls([run, run]) == [run.recall()] * 2
     assert 0 <= run.recall() <= 1
+    assert ch04_runs.paths([run, run], "step").tolist() == [[row["step"] for row in run.history]] * 2
+    assert ch04_runs.paths([run])[0, -1] - ch04_runs.paths([run])[0, 0] == pytest.approx(ch04_runs.change(run))
     floor = ch04_runs.distances([run])[0] - ch04_runs.excess_distance(run)
     assert 0 < floor < 0.2
     assert ch04_runs.change(run) == run.history[-1]["centroid_distance"] - run.history[0]["centroid_distance"]

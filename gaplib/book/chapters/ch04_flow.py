@@ -139,10 +139,15 @@ def drift(flow: Flow) -> float:
     return float(np.expm1(np.abs(invariant - invariant[0]).max()))
 
 
+def mismatch_world(share: float, seed: int) -> Matching:
+    """A world of 256 noisy pairs in 64 dimensions, ``share`` (0 to 1) of them with a wrong partner."""
+    return Matching.from_embeddings(*world(256, 64, seed, noise=0.5, mismatch=share))
+
+
 def mismatch_flow(share: float, seed: int, law: InverseTemperature, beta: float, t_max: float = 1e4) -> Flow:
-    """The flow of a world of 256 noisy pairs in 64 dimensions, ``share`` of them with a wrong partner."""
-    u, v = world(256, 64, seed, noise=0.5, mismatch=share)
-    return gradient_flow(Matching.from_embeddings(u, v), law, gamma=START["gamma"], beta=beta, t_max=t_max, points=120)
+    """The flow of :func:`mismatch_world`."""
+    matching = mismatch_world(share, seed)
+    return gradient_flow(matching, law, gamma=START["gamma"], beta=beta, t_max=t_max, points=120)
 
 
 # --- the first moment: Theorem 3.3 -----------------------------------------------------------------------------------

@@ -49,6 +49,16 @@ def distances(runs: Sequence[Run]) -> list[float]:
     return [run.metrics["centroid_distance"] for run in runs]
 
 
+def recalls(runs: Sequence[Run]) -> list[float]:
+    """Recall at 1 on the test characters, one a run."""
+    return [run.recall() for run in runs]
+
+
+def paths(runs: Sequence[Run], quantity: str = "centroid_distance") -> np.ndarray:
+    """A quantity of the runs' histories (of their dev pairs, or of the step), (runs, measured steps)."""
+    return np.array([[row[quantity] for row in run.history] for run in runs])
+
+
 def slope_over(doses: Sequence[float], samples: Any) -> Estimate:
     """Least-squares slope of the samples (doses, seeds) against the doses, seed by seed, and its interval."""
     return over_seeds(np.polyfit(np.asarray(doses, dtype=float), np.asarray(samples, dtype=float), 1)[0])
