@@ -24,6 +24,7 @@ from gaplib.geometry.distance import (
 )
 from gaplib.geometry.distribution_gap import distribution_gap, distribution_gap_of
 from gaplib.geometry.inputs import Embeddings
+from gaplib.geometry.mutual_knn import mutual_knn_alignment, mutual_knn_alignment_of
 from gaplib.geometry.separability import linear_separability, separability_of
 from gaplib.geometry.spread import (
     cross_uniformity,
@@ -47,6 +48,7 @@ __all__ = [
     "effective_rank",
     "linear_separability",
     "mean_cosine",
+    "mutual_knn_alignment",
     "relative_modality_gap",
     "top_coordinate_share",
     "true_pair_cosine",
@@ -195,6 +197,18 @@ _ROWS = (
         section="True pairs",
         directions=True,
         needs_pairs=True,
+    ),
+    Metric(
+        name="mutual_knn_alignment",
+        function=mutual_knn_alignment,
+        core=mutual_knn_alignment_of,
+        label="mutual kNN alignment",
+        reading="0 to 1; neighbours shared; chance 10/(n - 1)",
+        meaning="Share of the 10 nearest neighbours that both modalities have in common",
+        section="True pairs",
+        directions=True,
+        needs_pairs=True,
+        sample="pairs",
     ),
     Metric(
         name="uniformity",
