@@ -49,8 +49,10 @@ def test_settings_are_what_the_page_says_and_shared_with_other_chapters():
         assert one["trigger"] == ("phase" if "phase" in how else "random")
         sharp = "sharp" in how or "phase" in how
         assert (configured(key).tau, configured(key).learn_tau) == ((0.02, False) if sharp else (0.07, True))
-    families = [chapter.of_family(one) for one in ("learned", "schedule", "fixed", "hard", "soft", "sharp")]
+    families = [chapter.of_family(one) for one in chapter.FAMILIES]
     assert sorted(itertools.chain(*families)) == sorted(chapter.SETTINGS)
+    assert chapter.SETTINGS["hs12sharp"].label == "hard swap, 12 steps (tau = .02)"
+    assert len({one.label for one in chapter.SETTINGS.values()}) == len(chapter.SETTINGS)
     with pytest.raises(ValueError, match="family"):
         chapter.of_family("cold")
 
@@ -64,6 +66,7 @@ def test_a_short_run_is_trained_and_measured():
     assert values["cosine"] == pytest.approx(float((x * y).sum(1).mean()), abs=1e-9)
     assert values["recall"] == pytest.approx((values["image_recall"] + values["text_recall"]) / 2)
     assert values["image_recall"] == runs[0].metrics["text_to_image@1"]
+    assert set(chapter.HEADINGS) == set(values) - {"recall"}
     assert chapter.share_of_way(runs[0], runs[0]) == 1.0
     with pytest.raises(ValueError, match="split"):
         chapter.measure(runs[0], "train")
@@ -103,6 +106,15 @@ def test_comparisons_are_paired_and_side_runs_take_the_seeds_that_both_have():
     assert found.change("hs30", "recall").n == 2
     assert found.off_the_curve("hs12", "gap").samples == pytest.approx((-0.025, -0.016, -0.007))
     assert found.mean("tau04", "gap") == pytest.approx(0.025)
+    both = found.estimates("hs12", ("gap", "recall"))
+    assert {name: one.samples for name, one in both.items()} == {
+        "gap": pytest.approx((0.225, 0.234, 0.243)),
+        "recall": pytest.approx((0.05, 0.06, 0.07)),
+    }
+    points = found.plane("tau", "recall", skip=["hs30"])
+    assert points["fixed temperature"] == (pytest.approx(list(chapter.TAUS)), pytest.approx(list(chapter.TAUS)))
+    assert points["hard swap, learned"] == ([0.04], [pytest.approx(0.06)])
+    assert points["schedules"] == ([], [])
     table = found.tests(("hs12",))
     raw = ttest_rel([0.05, 0.06, 0.07], [0.04] * 3).pvalue  # the larger of the two: Holm leaves it as it is
     assert float(table["p"][1]) == pytest.approx(raw, abs=6e-4)

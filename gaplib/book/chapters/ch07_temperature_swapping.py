@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,11 @@ class Variant:
     changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     side: bool = False
 
+    @property
+    def label(self) -> str:
+        """``words``, with the temperature where it is not the method's own."""
+        return self.words + (" (tau = .02)" if self.family == "sharp" else "")
+
 
 def _swap(name: str, words: str, sharp: bool = False, side: bool = False, **swapping: Any) -> Variant:
     kind = method(name).swapping.kind
@@ -82,9 +88,22 @@ SETTINGS: dict[str, Variant] = {
 }
 
 
+#: family of settings -> what the figures call it, in the order of their legends
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "fixed": "fixed temperature",
+        "learned": "learned temperature",
+        "schedule": "schedules",
+        "hard": "hard swap, learned",
+        "soft": "soft swap, learned",
+        "sharp": "swaps at fixed 0.02",
+    }
+)
+
+
 def of_family(family: str) -> tuple[str, ...]:
-    """Keys of ``SETTINGS`` in a family: "learned", "schedule", "fixed", "hard", "soft" or "sharp" (swaps at .02)."""
-    check_choice(family, "family", sorted({one.family for one in SETTINGS.values()}))
+    """Keys of ``SETTINGS`` in one of ``FAMILIES``."""
+    check_choice(family, "family", FAMILIES)
     return tuple(key for key, one in SETTINGS.items() if one.family == family)
 
 
@@ -116,6 +135,22 @@ def measure(run: Run, split: str = "test") -> dict[str, float]:
         "text_recall": values["image_to_text@1"],
         "recall": run.recall(split),
     }
+
+
+#: measure -> heading of its column and label of its axis
+HEADINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "tau": "final tau",
+        "gap": "gap",
+        "separability": "separability",
+        "rmg": "RMG",
+        "cosine": "cosine of partners",
+        "uniformity": "uniformity",
+        "wasserstein": "Wasserstein uniformity",
+        "image_recall": "image recall",
+        "text_recall": "text recall",
+    }
+)
 
 
 def at_temperature(tau: float, taus: Sequence[float], values: Sequence[float]) -> float:
@@ -160,6 +195,22 @@ class Measured:
         """Its mean over seeds."""
         return float(self.samples(key, name).mean())
 
+    def estimate(self, key: str, name: str) -> Estimate:
+        """Its mean with its interval over seeds."""
+        return over_seeds(self.samples(key, name))
+
+    def estimates(self, key: str, names: Sequence[str]) -> dict[str, Estimate]:
+        """:meth:`estimate` of several measures: name -> estimate, as ``Recorder.record_all`` takes them."""
+        return {name: self.estimate(key, name) for name in names}
+
+    def plane(self, x: str, y: str, skip: Sequence[str] = ("hs12phase",)) -> dict[str, tuple[list[float], list[float]]]:
+        """Means of two measures, a point for each measured setting but ``skip``: name of the family -> (xs, ys)."""
+        points = {}
+        for family, words in FAMILIES.items():
+            keys = [key for key in of_family(family) if key in self.values and key not in skip]
+            points[words] = tuple([self.mean(key, name) for key in keys] for name in (x, y))
+        return points
+
     def cut(self, key: str, baseline: str = "clip") -> Estimate:
         """``stats.relative_cut`` of the distance against ``baseline``, over the seeds that both have."""
         gaps = [self.samples(one, "gap") for one in (baseline, key)]
@@ -184,10 +235,9 @@ class Measured:
         for key in self.values:
             cells = {}
             for name, heading in names.items():
-                e = over_seeds(self.samples(key, name))
+                e = self.estimate(key, name)
                 cells[heading] = f"{e.value:.3f}" if SETTINGS[key].side else f"{e.value:.3f} ± {e.high - e.value:.3f}"
-            at = " (tau = .02)" if SETTINGS[key].family == "sharp" else ""
-            rows[SETTINGS[key].words + at + (" *" if SETTINGS[key].side else "")] = cells
+            rows[SETTINGS[key].label + (" *" if SETTINGS[key].side else "")] = cells
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def tests(self, keys: Sequence[str], baseline: str = "clip") -> pd.DataFrame:
