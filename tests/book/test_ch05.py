@@ -44,6 +44,11 @@ def test_textbook_ledgers():
         np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
+def test_nats_drop_the_round_off_and_its_sign():
+    assert str(ch05_worlds.nats(-3e-17)) == "0.0"
+    assert ch05_worlds.nats(np.float64(0.1234567891)) == 0.123456789
+
+
 def test_the_adversary_reaches_the_wall_and_does_not_pass_it():
     search = ch05_worlds.adversary(3, least_gap=0.5, steps=300)
     gap, cost = search.path[-1]
@@ -174,6 +179,18 @@ def test_the_precision_bound_holds_where_the_readable_information_is_known():
         bound = ch05_runs.readable_bound(a**2, noise=1.0, dim=1)
         assert readable <= bound + 1e-9
     assert ch05_runs.readable_bound(0.0) == 0
+
+
+def test_a_style_is_a_row_of_a_table():
+    exact, noisy = ch05_runs.Reading(0.6, 1.0, 0.1), ch05_runs.Reading(0.3, 1.5, 1.0)
+    assert ch05_runs.Style(exact, noisy, face_share=0.2, alignment=0.05).row() == {
+        "style": 0.6,
+        "noisy": 0.3,
+        "cross_entropy": 1.0,
+        "noisy_cross_entropy": 1.5,
+        "face_share": 0.2,
+        "distance": 0.05,
+    }
 
 
 def test_measure_counts_flips_and_gaps_of_known_embeddings():

@@ -171,6 +171,17 @@ class Style:
     face_share: float
     alignment: float
 
+    def row(self) -> dict[str, float]:
+        """The same as one row of a table: style and noisy (accuracies), their cross-entropies, face_share, distance."""
+        return {
+            "style": self.exact.accuracy,
+            "noisy": self.noisy.accuracy,
+            "cross_entropy": self.exact.cross_entropy,
+            "noisy_cross_entropy": self.noisy.cross_entropy,
+            "face_share": self.face_share,
+            "distance": self.alignment,
+        }
+
 
 def style(towers: TwoTower, of: RunConfig, seed: int = 0) -> Style:
     """Probe the style in the image embeddings of ``towers``, whose captions are made as in ``of``."""
@@ -231,3 +242,8 @@ def readable_bound(alignment: float, noise: float = NOISE, dim: int = 64) -> flo
 def train(weight: float, seeds, device: str = "cpu", **options) -> list[Run]:
     """One run a seed, from the cache where it is there; ``options`` as for :func:`config`."""
     return [cached_run(config(weight, seed, **options), device=device) for seed in seeds]
+
+
+def measured(run: Run) -> dict[str, float]:
+    """All that the chapter shows of a run: :meth:`Style.row`, then :func:`measure_run`."""
+    return style_of_run(run).row() | measure_run(run)

@@ -73,6 +73,15 @@ def ledger(joint) -> Ledger:
     return Ledger(text, image, both, both - aligned_excess_cross_entropy(joint))
 
 
+def nats(value: float) -> float:
+    """``value`` to nine decimals: the round-off behind them is of no interest, and differs between machines.
+
+    >>> nats(-1e-16)
+    0.0
+    """
+    return round(float(value), 9) + 0.0
+
+
 # --- worlds to read --------------------------------------------------------------------------------------------------
 
 #: what the label is -> a function of the common part c, the text's own a, the image's own b, each 0 or 1
