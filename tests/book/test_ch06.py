@@ -1,11 +1,15 @@
 """Chapter 06: points on a circle, slopes in the parallel construction, and the configurations of its runs."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from gaplib import geometry
 from gaplib.book.chapters import ch06_uniformity
+from gaplib.book.results import Recorder
+from gaplib.stats import over_seeds
 from gaplib.theory.parallel import lifted, world
 
 
@@ -137,3 +141,36 @@ def test_heights_are_those_of_the_parallel_model():
     nearer = lifted(u, v, float(np.sqrt(0.3**2 - 1e-5)))
     change = float(geometry.alignment(x, y) - geometry.alignment(*nearer))
     assert slopes["alignment"] * 1e-5 == pytest.approx(change, rel=1e-4)
+
+
+def test_comparisons_are_paired_and_the_control_has_no_change():
+    rng = np.random.default_rng(0)
+    control = [{name: value for name, value in zip("ab", rng.normal(size=2), strict=True)} for _ in range(4)]
+    rows = [{name: value + 1 + 0.1 * i for name, value in one.items()} for i, one in enumerate(control)]
+    found = ch06_uniformity.compared(rows, control, names="ab")
+    assert list(found) == ["a", "a_change", "b", "b_change"]
+    assert found["a"].value == pytest.approx(np.mean([one["a"] for one in rows]))
+    assert found["b_change"].samples == pytest.approx((1.0, 1.1, 1.2, 1.3))
+    assert list(ch06_uniformity.compared(control, control, names="ab")) == ["a", "b"]
+
+
+def test_the_table_shows_what_was_recorded():
+    run = Recorder("06")
+    run.record_all("scratch.cua", {"centroid_distance": over_seeds([0.5, 0.7]), "recall": 0.25})
+    table = ch06_uniformity.table(run.estimates, {"CUA": "scratch.cua"}, ("centroid_distance", "recall"))
+    assert table.loc["CUA"].to_dict() == {
+        "centroid distance": str(over_seeds([0.5, 0.7])),
+        "recall": str(run.estimates["scratch.cua.recall"]),
+    }
+
+
+def test_a_trained_state_is_the_nearest_parallel_model_of_its_pairs():
+    u, v = worlds(n=40)
+    pairs = lifted(u, v, 0.3)
+    run = SimpleNamespace(pairs=lambda: pairs, gap=lambda: 0.6)
+    found_u, found_v, gamma = ch06_uniformity.trained(run, n=32)
+    assert gamma == 0.3
+    assert found_u.shape == found_v.shape == (32, u.shape[1] + 1)
+    np.testing.assert_allclose(found_u.norm(dim=1), 1)
+    direction = geometry.gap_direction(*(z[:32] for z in pairs))
+    np.testing.assert_allclose(found_u @ direction, 0, atol=1e-12)

@@ -11,14 +11,17 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
 from gaplib import geometry, losses
 from gaplib._validate import check_choice, check_integer, check_number
+from gaplib.book.measured import estimate, gain
 from gaplib.evaluation.retrieval import mean_recall
 from gaplib.pairs import PairedEmbeddings
+from gaplib.stats import Estimate
 from gaplib.theory.parallel import flattened, lifted
 from gaplib.training import Run, RunConfig, presets
 from gaplib.training.tuned import TUNED
@@ -149,6 +152,12 @@ def untrained(seed: int, n: int = 256) -> tuple[Tensor, Tensor, float]:
     return (*flattened(x, y), float(geometry.centroid_distance(x, y)) / 2)
 
 
+def trained(run: Run, n: int = 256) -> tuple[Tensor, Tensor, float]:
+    """u, v of the parallel model that is closest to the first n test pairs of a run, and half of the run's gap."""
+    x, y = (z[:n] for z in run.pairs())
+    return (*flattened(x, y), run.gap() / 2)
+
+
 # --- the runs --------------------------------------------------------------------------------------------------------
 
 
@@ -187,3 +196,36 @@ def measure(run: Run) -> dict[str, float]:
         "recall_at_5": mean_recall(x, y, 5, run.embeddings["test_answer"]),
     }
     return {name: own[name] if name in own else float(run.metrics[name]) for name in MEASURES}
+
+
+def measured(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[dict[str, float]]]:
+    """:func:`measure` of several runs of each method: name -> one dictionary for each seed."""
+    return {name: [measure(one) for one in group] for name, group in runs.items()}
+
+
+def compared(
+    rows: Sequence[Mapping[str, float]], control: Sequence[Mapping[str, float]], names: Sequence[str] = MEASURES
+) -> dict[str, Estimate]:
+    """Each measure over seeds and, where ``rows`` is not ``control`` itself, its paired difference ("..._change").
+
+    >>> found = compared([{"gap": 0.4}, {"gap": 0.6}], [{"gap": 0.1}, {"gap": 0.2}], names=["gap"])
+    >>> {name: round(one.value, 2) for name, one in found.items()}
+    {'gap': 0.5, 'gap_change': 0.35}
+    """
+    found = {}
+    for name in names:
+        found[name] = estimate(rows, name)
+        if rows is not control:
+            found[f"{name}_change"] = gain(rows, control, name)
+    return found
+
+
+def table(
+    estimates: Mapping[str, Estimate], prefixes: Mapping[str, str], names: Sequence[str] = MEASURES
+) -> pd.DataFrame:
+    """Recorded means with intervals, a row for each label of ``prefixes`` (label -> prefix of the results' names)."""
+    rows = {
+        label: {name.replace("_", " "): str(estimates[f"{prefix}.{name}"]) for name in names}
+        for label, prefix in prefixes.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
