@@ -5,11 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from gaplib import geometry, losses
 from gaplib.book import measured
 from gaplib.book.chapters import ch08_points, ch08_runs
 from gaplib.pairs import PairedEmbeddings
+from gaplib.stats import over_seeds
 from gaplib.theory.parallel import flattened, lifted, world
 from gaplib.training import RunConfig, presets, train
 
@@ -116,6 +118,21 @@ def test_the_bridge_leans_to_the_text_and_the_printed_line_is_another_loss():
     assert ch08_points.bridge_three_ways(there)["printed"] > three["printed"]
 
 
+def test_seen_from_the_side_the_gap_is_the_first_axis():
+    u, v = (torch.from_numpy(z) for z in world(40, 6, seed=2, noise=0.4))
+    x, y = lifted(u, v, 0.5)
+    images, names = ch08_points.along_and_across(x, y)
+    # The centroids lie half a gap to either side of the middle.
+    assert images[:, 0].mean() - names[:, 0].mean() == pytest.approx(float(geometry.centroid_distance(x, y)))
+    assert images.mean(axis=0) == pytest.approx(-names.mean(axis=0), abs=1e-9)
+    # Across it lies the first principal component of what is orthogonal to the gap.
+    pooled = torch.cat([x, y]).numpy()
+    g = geometry.gap_direction(x, y).numpy()
+    flat = (pooled - pooled.mean(axis=0)) @ (np.eye(len(g)) - np.outer(g, g))
+    largest = np.linalg.eigvalsh(flat.T @ flat)[-1]
+    assert (np.concatenate([images, names])[:, 1] ** 2).sum() == pytest.approx(largest)
+
+
 # --- views and runs --------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +167,27 @@ def test_every_column_has_a_label_and_a_run():
     assert set(ch08_runs.LABELS) == set(ch08_runs.COLUMNS)
     configs = [presets.config(name, 0, setting) for name, setting in ch08_runs.COLUMNS.values()]
     assert len({str(config.to_dict()) for config in configs}) >= 6
+
+
+def test_tries_say_how_strong_they_were():
+    strengths = [one["strength"] for one in ch08_runs.tries("gc")]
+    assert len(strengths) == 6
+    assert max(strengths) == 1
+    weights = [one["changes"]["weights"]["geometric_consistency"] for one in ch08_runs.tries("gc")]
+    np.testing.assert_allclose(strengths, np.divide(weights, max(weights)))
+    assert [one["strength"] for one in ch08_runs.tries("clip")] == [None] * 6
+    gaps = [one["gap"] for one in ch08_runs.tries("br")]
+    assert gaps == sorted(gaps)
+
+
+def test_table_writes_means_with_half_widths():
+    estimates = {f"towers.{row}.recall": over_seeds([0.1, 0.2, 0.3]) for row in ch08_runs.LABELS}
+    found = ch08_runs.table(estimates, {"recall": "recall at 1"})
+    half = 0.1 * student.ppf(0.975, 2) / np.sqrt(3)
+    assert found.index.tolist() == list(ch08_runs.LABELS.values())
+    assert set(found["recall at 1"]) == {f"0.200 ± {half:.3f}"}
+    one = ch08_runs.table({"features.both.mean": over_seeds([0.5, 0.5])}, {"mean": "mean"}, {"both": "all"}, "features")
+    assert one.loc["all", "mean"] == "0.500 ± 0.000"
 
 
 def test_gains_are_paired_by_seed():

@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from gaplib.book.chapters import ch10_fusion
+from gaplib.fusion import tasks
 from gaplib.fusion.model import Architecture, fusion_model
 from gaplib.fusion.vocabulary import MASK, vocabulary
 
@@ -56,6 +57,34 @@ def test_a_patch_without_ink_is_not_needed(model, hidden):
     assert need.shape == ink.shape
     assert need[ink == 0].abs().max() < 1e-5
     assert need[ink > 0].abs().max() > 1e-5
+
+
+def test_the_surest_of_a_script_has_the_word_and_the_highest_probability(model, hidden):
+    cases = ch10_fusion.hide("dev", ("CAPITAL", "SMALL"), most=80)
+    wanted = {"LATIN": "SMALL", "CYRILLIC": "CAPITAL"}
+    sure = ch10_fusion.confidence(model, cases)
+    for (script, word), row in zip(wanted.items(), ch10_fusion.surest(model, cases, wanted), strict=True):
+        fits = [
+            i
+            for i in range(len(cases.word))
+            if vocabulary().index(script) in cases.tokens[i] and cases.word[i] == vocabulary().index(word)
+        ]
+        assert row in fits
+        assert sure[row] == sure[fits].max()
+    with pytest.raises(ValueError, match="words"):
+        ch10_fusion.surest(model, hidden, {"LATIN": "CAPITAL"})  # no such word is hidden there
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_examples_show_every_sort_before_any_twice(name):
+    pictures, words = ch10_fusion.examples(name, n=6)
+    assert len(pictures) == len(words) == 6
+    assert {one.shape for one in pictures} == {(24, 48) if name == "nlvr" else (24, 24)}
+    questions = tasks.task(name, "dev", 40, seed=3)
+    sort = questions.answer if name == "entailment" else questions.kind
+    told = [f"{text}\n→ {questions.answers[a]}" for text, a in zip(questions.text, questions.answer, strict=True)]
+    shown = [sort[told.index(one)].item() for one in words]
+    assert len(set(shown)) == min(6, len(sort.unique()))
 
 
 def test_shares_and_agreement_of_maps():

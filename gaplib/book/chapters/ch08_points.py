@@ -102,6 +102,17 @@ def consistency_descent(
     return np.array(distance), found
 
 
+def along_and_across(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both modalities seen from the side, (n, 2) each, from the middle between the centroids: the place along the gap,
+    and along the direction orthogonal to it in which the pooled points vary most."""
+    g = geometry.gap_direction(x, y)
+    from_middle = torch.cat([x, y]) - (x.mean(0) + y.mean(0)) / 2
+    flat = from_middle - torch.outer(from_middle @ g, g)
+    across = torch.linalg.svd(flat, full_matrices=False).Vh[0]
+    seen = torch.stack([from_middle @ g, from_middle @ across], dim=1).numpy()
+    return seen[: len(x)], seen[len(x) :]
+
+
 # --- the Brownian bridge ---------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional
 
@@ -23,6 +24,7 @@ from gaplib.data.views import second_views, view_vocabulary
 from gaplib.glyph_tasks import suite
 from gaplib.methods import Objective, method
 from gaplib.pairs import PairedEmbeddings
+from gaplib.stats import Estimate
 from gaplib.towers import TwoTower, tiny_towers
 from gaplib.towers.encode import encode_rows
 from gaplib.training import Run, fit, presets
@@ -93,8 +95,39 @@ def scores(towers: Any, split: str = "test") -> dict[str, float]:
 
 
 def tries(name: str) -> list[dict[str, Any]]:
-    """What tuning saw of a method: six tries, each the mean of seeds 0 and 1 on the dev characters, by gap."""
-    return sorted((one for one in TRIES if one["method"] == name), key=lambda one: one["gap"])
+    """What tuning saw of a method: six tries, each the mean of seeds 0 and 1 on the dev characters, by gap.
+
+    Each holds method, changes, recall, gap and strength: its weight over the greatest one tried, None for a method
+    without weights.
+    """
+    found = sorted((one for one in TRIES if one["method"] == name), key=lambda one: one["gap"])
+    weights = [next(iter(one["changes"].get("weights", {}).values()), None) for one in found]
+    return [
+        one | {"strength": None if weight is None else weight / max(weights)}
+        for one, weight in zip(found, weights, strict=True)
+    ]
+
+
+def table(
+    estimates: Mapping[str, Estimate],
+    columns: Mapping[str, str],
+    rows: Mapping[str, str] = LABELS,
+    prefix: str = "towers",
+) -> pd.DataFrame:
+    """Recorded means with their half widths, as text: a row a training, a column a measure.
+
+    columns, rows: part of the result's name, ``prefix.row.column`` -> the words at the edge.
+    """
+
+    def text(e: Estimate) -> str:
+        return f"{e.value:.3f} ± {(e.high - e.low) / 2:.3f}"
+
+    return pd.DataFrame(
+        {
+            words: {label: text(estimates[f"{prefix}.{row}.{column}"]) for row, label in rows.items()}
+            for column, words in columns.items()
+        }
+    )
 
 
 # --- which features a probe reads ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -70,6 +70,20 @@ def accuracies(runs: Sequence[Finetuned], rows: str = "all") -> np.ndarray:
 def by_kind(runs: Sequence[Finetuned], kinds: int) -> np.ndarray:
     """Accuracy of each sub-question, mean over the runs, (kinds,)."""
     return np.array([np.mean([float(r.right[r.kind == k].double().mean()) for r in runs]) for k in range(kinds)])
+
+
+def examples(name: str, n: int = 4) -> tuple[list[np.ndarray], list[str]]:
+    """``n`` questions of a task's development split, one of each kind first (in entailment, one of each answer).
+
+    Returns the pictures, two letters side by side where a question has two, and the words, with the answer on a line of
+    its own.
+    """
+    questions = task(name, "dev", 40, seed=3)
+    sort = questions.answer if name == "entailment" else questions.kind
+    first = {kind: row for row, kind in reversed(list(enumerate(sort.tolist())))}
+    rows = [*first.values(), *(row for row in range(40) if row not in first.values())][: check_integer(n, "n", low=1)]
+    pictures = [torch.cat(list(questions.images[row, :, 0]), dim=1).numpy() for row in rows]
+    return pictures, [f"{questions.text[row]}\n→ {questions.answers[questions.answer[row]]}" for row in rows]
 
 
 @cache
@@ -169,6 +183,20 @@ def hide(split: str = "test", words: Sequence[str] | None = None, seed: int = 0,
 def confidence(model: FusionModel, hidden: MaskedWords) -> Tensor:
     """Probability (n,) that the model gives to each hidden word, beside its own image."""
     return _word_logits(model, hidden, hidden.images).softmax(dim=1)[torch.arange(len(hidden.word)), hidden.word]
+
+
+def surest(model: FusionModel, hidden: MaskedWords, words: Mapping[str, str]) -> list[int]:
+    """For each script of ``words`` (script -> hidden word) the row of whose hidden word the model is surest.
+
+    Raises ``ValueError`` if no name of the script has that word hidden.
+    """
+    sure, rows = confidence(model, hidden), []
+    for script, word in words.items():
+        with_both = (hidden.tokens == vocabulary().index(script)).any(dim=1) & (hidden.word == vocabulary().index(word))
+        if not with_both.any():
+            raise ValueError(f"words: expected words hidden in names of their script, got {word!r} for {script!r}")
+        rows.append(int(sure.masked_fill(~with_both, -1.0).argmax()))
+    return rows
 
 
 @torch.no_grad()
