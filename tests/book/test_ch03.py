@@ -11,6 +11,7 @@ from scipy.stats import ortho_group
 
 from gaplib import geometry
 from gaplib.book.chapters import ch03_runs as same
+from gaplib.book.chapters import ch03_sphere
 from gaplib.book.chapters import ch03_subspaces as shared
 from gaplib.data import glyphs
 from gaplib.towers import image_pair_towers
@@ -89,6 +90,15 @@ def test_path_and_late_fall(start):
     assert same.late_fall(run) == pytest.approx(0.2)
 
 
+def test_opening_of_a_run_that_opens_closes_and_opens_again():
+    gaps = {0: 0.0, 1: 0.3, 4: 0.9, 75: 0.1, 90: 0.05, 100: 0.2}
+    losses = {0: 4.0, 1: 3.5, 4: 2.0, 75: 0.5, 90: 0.4, 100: 0.3}
+    history = [{"step": step, "loss": losses[step], "centroid_distance": gap} for step, gap in gaps.items()]
+    row = same.opening(SimpleNamespace(config=same.same(0, steps=100), history=history))
+    expected = {"peak_distance": 0.9, "peak_step": 4, "first_step_distance": 0.3, "late_rise": 0.15, "late_fall": 0.2}
+    assert row == pytest.approx(expected)
+
+
 def test_slope_of_an_exact_law():
     sizes = (8, 16, 64, 256)
     distances = np.array([[0.1 + 0.07 * math.log2(s) for s in sizes], [0.3 + 0.05 * math.log2(s) for s in sizes]])
@@ -111,6 +121,33 @@ def test_side_view_shows_the_gap_at_full_length(opposite):
     np.testing.assert_allclose(gap, [float(geometry.centroid_distance(x, y, paired=False)), 0, 0], atol=1e-12)
     with pytest.raises(ValueError, match="3 dimensions"):
         same.side_view(x[:, :2], y[:, :2])
+
+
+def test_sphere_and_turntable_show_the_same_points_in_the_same_view():
+    rng = np.random.default_rng(5)
+    clouds = [geometry.normalize(torch.tensor(rng.normal(size=(300, 3)))) for _ in range(2)]
+    view = ortho_group.rvs(3, random_state=1)
+    drawn = ch03_sphere.sphere(clouds, view)().axes[0].collections
+    film = {0: clouds, 8: clouds[::-1]}
+    turned = ch03_sphere.turntable(film, view, opens_at=8)
+    for i, cloud in enumerate(clouds):
+        far, near = (np.asarray(half.get_offsets()) for half in drawn[2 * i : 2 * i + 2])
+        all_points = cloud.numpy() @ view
+        assert len(far) + len(near) == ch03_sphere.SHOWN < len(all_points)
+        for half, front in ((far, False), (near, True)):  # every drawn point is one of its half
+            there = all_points[(all_points[:, 2] >= 0) == front, :2]
+            assert np.abs(half[:, None] - there).sum(axis=2).min(axis=1).max() < 1e-12
+        trace = np.stack([turned.data[i][axis] for axis in "xyz"], axis=1)
+        assert {*map(tuple, np.round(np.concatenate([far, near]), 3))} == {*map(tuple, trace[:, :2])}
+    assert drawn[0].get_alpha() < drawn[1].get_alpha()
+    assert [trace.visible for trace in turned.data] == [False, False, True, True]
+    slider = turned.layout.sliders[0]
+    assert slider.active == 1
+    assert [one.args[0]["visible"] for one in slider.steps] == [[True, True, False, False], [False, False, True, True]]
+    with pytest.raises(ValueError, match="opens_at: expected"):
+        ch03_sphere.turntable(film, view, opens_at=3)
+    with pytest.raises(ValueError, match="clouds, view: expected"):
+        ch03_sphere.sphere([clouds[0], clouds[1][:9]], view)
 
 
 def test_frames_of_the_film_are_one_run():

@@ -123,6 +123,23 @@ def late_fall(run: Run) -> float:
     return start - run.history[-1]["loss"]
 
 
+def opening(run: Run) -> dict[str, float]:
+    """How the gap of one run opens and closes on the dev characters, and whether its loss still falls.
+
+    peak_distance and peak_step, first_step_distance (after one step), late_rise (the end over the lowest point after
+    the peak), late_fall (of the loss over the last quarter).
+    """
+    steps, (gaps,) = path([run], "centroid_distance")
+    peak = int(gaps.argmax())
+    return {
+        "peak_distance": gaps[peak],
+        "peak_step": steps[peak],
+        "first_step_distance": gaps[list(steps).index(1)],
+        "late_rise": gaps[-1] - gaps[peak:].min(),
+        "late_fall": late_fall(run),
+    }
+
+
 def slope_per_doubling(sizes: Sequence[float], distances: Any) -> Estimate:
     """Least-squares slope of the distance over log2 of the size, one a seed; ``distances`` (seeds, sizes)."""
     distances = np.asarray(distances, dtype=np.float64)
