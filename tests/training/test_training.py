@@ -20,6 +20,7 @@ from torch.nn import functional
 from gaplib import _dependencies, methods
 from gaplib import towers as towers_module
 from gaplib.data import glyphs
+from gaplib.data.views import second_views
 from gaplib.pairs import PairedEmbeddings
 from gaplib.towers import tiny_towers
 from gaplib.towers.encode import encode
@@ -205,7 +206,7 @@ def test_second_views_reach_the_towers():
     towers = loop.model.towers
     batch = glyphs.load().batches("train", 16, 0)(0)
     inputs = {"image": batch.images, "text": batch.tokens}
-    inputs["image_view"], inputs["text_view"] = training.second_views(glyphs.load(), batch, 0, 0)
+    inputs["image_view"], inputs["text_view"] = second_views(glyphs.load(), batch, 0, 0)
     unit = {}
     for name, value in inputs.items():
         modality, _, view = name.partition("_")
@@ -237,7 +238,10 @@ def test_what_a_method_cannot_be_trained_with_is_refused():
         ({"method": "cua+mean-centring"}, r"method: expected one to train with.*train 'cua'.*posthoc.fit\('mean-cent"),
         ({"method": "gc", "modalities": "image-image"}, "method: expected one that needs two embeddings alone"),
         ({"method": "shared", "architecture": "conv"}, "architecture: expected one of transformer"),
-        ({"method": "sep", "architecture": "transformer"}, "architecture: expected 'conv' for private heads"),
+        (
+            {"method": "sep", "architecture": "transformer"},
+            r"architecture: expected 'conv' \(or another with private heads\) for 'sep'",
+        ),
         ({"architecture": "perceiver"}, "architecture: expected one of conv, tiny, transformer, mlp"),
         ({"swapping": {"p": 0.5}}, "swapping: expected None for 'clip'"),
         ({"method": "hs", "swapping": {"p": 2}}, "p: expected"),
@@ -386,7 +390,7 @@ def test_a_learning_rate_that_explodes_stops_the_run(tmp_path, optimizer):
 def test_folder_of_a_run(tmp_path, run):
     saved = quiet(tiny(), tmp_path / "deep" / "run")
     assert set(content(tmp_path / "deep" / "run")) == {
-        "config.json", "run.json", "embeddings.safetensors", "model.safetensors"
+        "config.json", "run.json", "embeddings.safetensors", "history.safetensors", "model.safetensors"
     }  # fmt: skip
     loaded = Run.load(tmp_path / "deep" / "run")
     assert_same_run(loaded, saved)
