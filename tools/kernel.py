@@ -80,6 +80,8 @@ class _Engine(NBClientEngine):
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, start_timeout=60, execution_timeout=None, **_):
         options = {"kernel_name": kernel_name, "startup_timeout": start_timeout, "timeout": execution_timeout}
+        # The last output of a cell may come late on a busy machine; papermill gives up after four seconds.
+        options["iopub_timeout"] = 120
         return _Client(nb_man, **options).execute()
 
 
