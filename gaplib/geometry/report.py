@@ -143,7 +143,9 @@ def gap_report(
     names: tuple[str, str] = ("image", "text"),
     groups: Any = None,
 ) -> GapReport:
-    """Every metric of the gap between two embedding matrices, with its floor.
+    """Every metric of the gap between two embedding matrices, those of the gap with their floors.
+
+    The metrics are the rows of :mod:`gaplib.geometry.metrics`.
 
     Several captions an image come as pairs: the image's row repeated, one caption beside each copy. Give ``groups``
     then. What they change:
@@ -153,27 +155,28 @@ def gap_report(
     * linear separability: a group is never split between training and test;
     * uniformity, mean cosine and effective rank of one modality: equal rows of one group count once;
     * cross-uniformity: only rows of different groups are wrong pairs;
+    * mutual kNN alignment: the first pair of every group stands for it;
     * floors: the pairs of a group are exchanged together, as copies are no independent draws.
 
     The remaining metrics are means over the pairs as given, an image with more captions weighing more.
 
     Large inputs: above ``UNIFORMITY_ROWS`` rows the uniformities, above ``SEPARABILITY_PAIRS`` pairs the linear
-    separability with its floor, and above ``RETRIEVAL_SCORES`` scores the queries of retrieval are drawn at random with
-    ``seed``; ``notes`` says so. All other metrics and floors have closed forms and use all rows.
+    separability with its floor and the mutual kNN alignment, and above ``RETRIEVAL_SCORES`` scores the queries of
+    retrieval are drawn at random with ``seed``; ``notes`` says so. All other metrics and floors use all rows.
 
     Args:
         x, y: (n, d), n >= 2, rows of norm one, NumPy or torch, any float type.
         seed: of the split and of the floors.
         paired: whether row i of ``x`` belongs to row i of ``y``. ``False`` leaves out what needs true pairs (relative
-            modality gap, alignment, true-pair cosine, cross-uniformity, retrieval), and lets the numbers of rows
-            differ.
+            modality gap, alignment, true-pair cosine, mutual kNN alignment, cross-uniformity, retrieval), and lets the
+            numbers of rows differ.
         names: what to call the modalities.
         groups: (n,) integers or strings (list, array, tensor, pandas Series): pairs with equal ones show the same item.
             ``None`` makes every pair its own group; where rows are copies nevertheless, ``notes`` says so.
 
     Returns:
-        A :class:`GapReport`; ``print`` it, or take ``to_dict()``, ``to_frame()``, ``to_html()``. No value is NaN: the
-        share of the top coordinates is ``None`` where there is no gap at all.
+        A :class:`GapReport`; ``print`` it, or take ``to_dict()``, ``to_frame()``, ``to_html()``. No value is NaN: what
+        does not apply is ``None``, as the share of the top coordinates is where there is no gap at all.
 
     Raises:
         ValueError: bad matrices, rows not of norm one, fewer than two rows, shapes that do not fit, a negative seed,

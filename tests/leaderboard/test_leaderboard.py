@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from gaplib import _dependencies
-from gaplib.data import cache_dir
+from gaplib.data import cache_dir, glyphs
 from gaplib.leaderboard import LeaderboardFailed, LeaderboardFolderError, leaderboard, plan, ray_cluster
 from gaplib.training import cached_run
 
@@ -47,7 +47,7 @@ def contents(folder):
 
 def use_cache(patch, folder):
     """A cache without runs, for this test and the processes that it starts; the alphabet is drawn once for all."""
-    plan.glyphs.load()
+    glyphs.load()
     folder.mkdir(exist_ok=True)
     (folder / "glyphs").symlink_to(cache_dir() / "glyphs")
     patch.setenv("GAPLIB_CACHE", str(folder))
