@@ -22,6 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from gaplib._extras import need
+
+need("train", "filelock", "safetensors")
+
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
