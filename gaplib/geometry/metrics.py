@@ -209,6 +209,7 @@ _ROWS = (
         directions=True,
         needs_pairs=True,
         sample="pairs",
+        history=False,  # it would take as long as all the others together
     ),
     Metric(
         name="uniformity",
