@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from gaplib._devices import has_float64
+
 # How far a row's norm may be from one before the row counts as not normalised; half types round each entry.
 _NORM_TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 2e-2, torch.float32: 1e-3, torch.float64: 1e-3}
 _CAN = "a 2-d float array or tensor of shape (n, d)"
@@ -70,7 +72,7 @@ def check_matrix(x: Any, name: str, *, min_rows: int = 1, finite: bool = True) -
 
 def check_unit_rows(x: torch.Tensor, name: str) -> torch.Tensor:
     """Raise ``ValueError`` unless every row of the float matrix ``x`` has norm one (tolerance by dtype)."""
-    norms = x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64).norm(dim=1)
+    norms = x.detach().to(torch.float64 if has_float64(x.device) else torch.float32).norm(dim=1)
     worst = int((norms - 1).abs().argmax())
     if abs(float(norms[worst]) - 1) > _NORM_TOLERANCE.get(x.dtype, 1e-3):
         raise ValueError(
@@ -107,7 +109,7 @@ def check_pair(
 
 def as_float64(x: torch.Tensor) -> torch.Tensor:
     """``x`` in double precision, on its own device where that has doubles, else on the CPU."""
-    return (x.cpu() if x.device.type == "mps" else x).to(torch.float64)
+    return (x if has_float64(x.device) else x.cpu()).to(torch.float64)
 
 
 def check_number(

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
+from gaplib._devices import has_float64
 from gaplib._validate import check_choice, check_number, check_pair
 
 
@@ -32,7 +33,7 @@ def hard_swap(
         the two mixed (n, d) tensors; before normalisation their coordinates are those of x and y, rearranged.
     """
     check_pair(x, y)
-    take = _random(x.shape, generator, x.device) < 0.5
+    take = (_random(x.shape, generator) < 0.5).to(x.device)
     return _finish(torch.where(take, y, x), torch.where(take, x, y), renormalize)
 
 
@@ -44,14 +45,15 @@ def soft_swap(
     Before normalisation the two results sum to ``x + y``.
     """
     check_pair(x, y)
-    lam = _random(x.shape, generator, x.device).to(x.dtype)
+    lam = _random(x.shape, generator).to(x.dtype).to(x.device)
     return _finish(lam * x + (1 - lam) * y, (1 - lam) * x + lam * y, renormalize)
 
 
-def _random(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
-    """Uniform in [0, 1), the same numbers wherever the embeddings lie."""
-    source = "cpu" if generator is None else generator.device
-    return torch.rand(shape, generator=generator, device=source, dtype=torch.float64).to(device)
+def _random(shape: Sequence[int], generator: torch.Generator | None) -> torch.Tensor:
+    """Uniform in [0, 1), on the generator's device: the same numbers wherever the embeddings lie."""
+    source = torch.device("cpu") if generator is None else generator.device
+    precision = torch.float64 if has_float64(source) else torch.float32
+    return torch.rand(shape, generator=generator, device=source, dtype=precision)
 
 
 def _finish(x: torch.Tensor, y: torch.Tensor, renormalize: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,10 +105,7 @@ class Swapping:
         generator: torch.Generator | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The pair as the loss should see it at this step: swapped, or ``x`` and ``y`` themselves."""
-        if self.trigger == "phase":
-            swap = step < self.p * total_steps
-        else:
-            swap = _random((), generator, torch.device("cpu")).item() < self.p
+        swap = step < self.p * total_steps if self.trigger == "phase" else _random((), generator).item() < self.p
         if not swap:
             return x, y
         return (hard_swap if self.kind == "hard" else soft_swap)(x, y, generator, self.renormalize)

@@ -48,6 +48,7 @@ def run(notebook: Path, build: Path, parameters: dict[str, Any], *, figures: boo
     source = nbformat.read(notebook, as_version=4)
     problems = gate.parameter_problems(source, parameters)
     problems += [] if gate.parameter_names(source) is not None else ["no cell is tagged `parameters`"]
+    problems += _device_problems(parameters)
     if problems:
         return sorted(set(problems))
     check_kernel()
@@ -72,6 +73,20 @@ def run(notebook: Path, build: Path, parameters: dict[str, Any], *, figures: boo
     if not problems:
         (folders["failed"] / notebook.name).unlink(missing_ok=True)
     return problems
+
+
+def _device_problems(parameters: dict[str, Any]) -> list[str]:
+    """Why the device that is asked for cannot be used, before anything ran."""
+    device = parameters.get("DEVICE", "cpu")
+    if device == "cpu":
+        return []
+    from gaplib._devices import check_device  # torch: nothing that the other runs have to wait for
+
+    try:
+        check_device(device)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> list[str]:
@@ -111,7 +126,7 @@ def provenance(parameters: dict[str, Any], seconds: float, results: Path) -> dic
     return {
         "seconds": round(seconds, 1),
         "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
-        "device": str(parameters.get("DEVICE", "cpu")),
+        "device": _device(results),
         "cpu": _processor(),
         "profile": str(parameters.get("PROFILE", "")),
         "parameters": parameters,
@@ -120,6 +135,13 @@ def provenance(parameters: dict[str, Any], seconds: float, results: Path) -> dic
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "result_hash": result_hash(results) if results.exists() else None,
     }
+
+
+def _device(results: Path) -> str:
+    """The device that a run used, which need not be the one that it was asked to use."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return str(json.loads(results.read_text(encoding="utf-8"))["device"])
+    return "not recorded"
 
 
 def result_hash(path: Path) -> str:

@@ -25,6 +25,7 @@ import pandas as pd
 
 import gaplib
 from gaplib._atomic import write_text_atomically
+from gaplib._devices import devices_since, noted_devices
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib._versions import versions
 from gaplib.claims import CLAIMS, chapter_claims
@@ -63,6 +64,7 @@ class Recorder:
     """Collects the results of one chapter's run.
 
     chapter: two digits. profile: quick, confirm or full. seeds: how many, at least one; ``.seeds`` are 100, 101, ...
+    device: what the chapter was asked to use; ``.device``, which the results have, is what it did use.
     ``.estimates``, ``.floors``, ``.units`` hold what was recorded, by name.
     """
 
@@ -74,10 +76,18 @@ class Recorder:
         self.chapter = chapter
         self.profile = check_choice(profile, "profile", PROFILES)
         self.seeds = tuple(range(FIRST_SEED, FIRST_SEED + check_integer(seeds, "seeds", low=1)))
-        self.device = device
+        self._noted_before = noted_devices()
         self.estimates: dict[str, Estimate] = {}
         self.floors: dict[str, Floor] = {}
         self.units: dict[str, str] = {}
+
+    @property
+    def device(self) -> str:
+        """Where towers ran and trained since the recorder was made, runs from the cache included: "cuda", "cpu, cuda".
+
+        "cpu" where none did. It does not say where the metrics of their embeddings were computed: on the CPU.
+        """
+        return ", ".join(devices_since(self._noted_before)) or "cpu"
 
     def record(self, name: str, value: Any, unit: str = "", floor: Floor | None = None) -> Estimate:
         """Keep ``value`` (an ``Estimate``, or a number without sampling error) under a dotted name; returns the

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gaplib._validate import check_matrix, check_number
+from gaplib._validate import as_float64, check_matrix, check_number
 from gaplib.fusion.vocabulary import MASK, SPECIAL
 
 
@@ -68,8 +68,9 @@ def hard_negatives(logits: Tensor, groups: Tensor, generator: torch.Generator | 
             f"groups: expected a wrong pair for every row, got none (row {int(same.all(dim=1).nonzero()[0])})"
         )
     noise = torch.empty(logits.shape, dtype=torch.float64).exponential_(generator=generator).log_().neg_()
-    score = logits.detach().double() + noise.to(logits.device)
-    return score.masked_fill(same, -torch.inf).argmax(dim=1)
+    score = as_float64(logits.detach())
+    score = score + noise.to(score.device)
+    return score.masked_fill(same.to(score.device), -torch.inf).argmax(dim=1).to(logits.device)
 
 
 def matching_loss(logits: Tensor, positives: int) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gaplib import _dependencies
+from gaplib._devices import check_device, note_device
 from gaplib._store import NOT_BEHAVIOUR, Store, content_key
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.data import cache_dir, glyphs
@@ -27,7 +28,6 @@ from gaplib.fusion.model import Architecture, FusionModel, fusion_model
 from gaplib.fusion.pretraining import Pretraining, needs_private, pretraining_batches
 from gaplib.fusion.tasks import TASKS, TaskBatch, answer_tokens, task
 from gaplib.fusion.vocabulary import CLS, UNK, vocabulary
-from gaplib.training.fabric import check_device
 from gaplib.training.loop import Loop
 
 INPUTS = ("both", "text", "image")
@@ -266,4 +266,5 @@ def _store() -> Store:
 def _key(content: list[Any], device: str) -> str:
     """Key of a result: its configuration, the data, the code, torch's version, the kind of device."""
     kind, _ = check_device(device)
+    note_device(kind)  # who asks for the key makes the result there, or takes one that was made there
     return content_key([content, glyphs.load().digest, _code(), torch.__version__, kind])

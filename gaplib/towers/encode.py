@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gaplib._devices import note_device
+
 CHUNK = 1024
 
 
@@ -55,7 +57,9 @@ def encode_rows(
     parts = []
     for part in rows.split(chunk):
         part = part.to(device)
-        parts.append(encoder(part.float() / 255 if part.dtype == torch.uint8 else part).float().cpu())
+        encoded = encoder(part.float() / 255 if part.dtype == torch.uint8 else part)
+        note_device(encoded.device)
+        parts.append(encoded.float().cpu())
     return torch.cat(parts)
 
 

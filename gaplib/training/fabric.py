@@ -10,21 +10,10 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import torch
+from gaplib._devices import check_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-def check_device(device: str) -> tuple[str, int | None]:
-    """("cuda", 1) for "cuda:1"; ``ValueError`` for a device of another kind, or one that this machine does not have."""
-    kind, colon, index = str(device).partition(":")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if kind not in there or (colon and not (kind == "cuda" and index.isdecimal())):
-        raise ValueError(f"device: expected cpu, cuda, cuda:N or mps, got {device!r}")
-    if not there[kind] or (colon and int(index) >= torch.cuda.device_count()):
-        raise ValueError(f"device: this machine has no {device}")
-    return kind, int(index) if colon else None
 
 
 def launch(device: str, precision: str) -> Fabric:

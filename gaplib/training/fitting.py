@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from gaplib._devices import note_device
 from gaplib._validate import check_choice, check_integer, check_number
 from gaplib.methods import Method, Objective, method
 from gaplib.pairs import PairedEmbeddings, working
@@ -207,6 +208,7 @@ def prepare(
     needed = _needed(paired)
     fabric = launch(device, precision)
     wrapped, stepped = fabric.setup(paired, _optimizer(paired, optimizer, lr, weight_decay))
+    note_device(fabric.device)
     by_step, total = _by_step(batches, first_step, steps), first_step + steps
 
     def terms(step: int) -> Mapping[str, Tensor]:

@@ -20,6 +20,7 @@ from scipy.linalg import orthogonal_procrustes
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from gaplib._devices import check_device, note_device
 from gaplib._validate import check_integer
 from gaplib._versions import versions
 from gaplib.data.caption_similarity import caption_similarity
@@ -29,7 +30,6 @@ from gaplib.towers.encode import encode
 from gaplib.training import checkpoints
 from gaplib.training.cache import Entry
 from gaplib.training.config import KINDS, RunConfig
-from gaplib.training.fabric import check_device
 from gaplib.training.fitting import prepare
 from gaplib.training.history import measure, measuring_digest
 from gaplib.training.loop import Loop, NonFiniteLoss
@@ -66,7 +66,7 @@ def train(
     folder = reserve_folder(out, config, data.digest, resume)
     with exclusive(folder):
         if (folder / "run.json").exists():
-            return Run.load(folder)
+            return _noted(Run.load(folder))
         return _Trainer(config, device, data, folder).run(progress, checkpoint_every)
 
 
@@ -80,16 +80,22 @@ def cached_run(config: RunConfig, device: str = "cpu", progress: bool = False, t
     check_device(device)
     entry = Entry.of(config, _data(config).digest, device)
     if (run := entry.load()) is not None:
-        return run
+        return _noted(run)
     with entry.lock(timeout):
         if (run := entry.load()) is not None:
-            return run
+            return _noted(run)
         try:
             run = train(config, entry.folder, device, resume=True, progress=progress)
         except RunFolderError:  # a damaged entry, finished or not
             entry.clear()
             run = train(config, entry.folder, device, progress=progress)
         entry.finished()
+    return run
+
+
+def _noted(run: Run) -> Run:
+    """A run that was kept: what it gives was computed on its device."""
+    note_device(run.info["device"])
     return run
 
 

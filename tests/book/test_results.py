@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaplib import claims
+from gaplib._devices import note_device
 from gaplib.book.results import Recorder, load
 from gaplib.stats import Estimate, Floor, exact, over_seeds, proportion
+from gaplib.towers.encode import encode_rows
 
 
 @pytest.fixture
@@ -46,8 +48,21 @@ def test_seeds_start_at_100():
     assert Recorder("01", "confirm", 10).seeds == tuple(range(100, 110))
 
 
+def test_results_have_the_device_that_was_used_and_not_the_one_asked_for(folder):
+    note_device("mps")  # what another chapter of this process did before
+    run = Recorder("01", device="cuda")
+    run.record("a.b", 1.0)
+    assert run.device == run.content()["device"] == "cpu"
+    encode_rows(torch.nn.Identity(), torch.ones(2, 3))
+    assert run.device == "cpu"
+    note_device("cuda:1")
+    assert [row["device"] for row in run.content()["results"]] == ["cpu, cuda"]
+    assert load(run.save()).device == "cpu, cuda"
+
+
 def test_file_round_trip(folder):
-    run = filled(device="cuda")
+    run = filled()
+    note_device("cuda:1")
     path = run.save()
     assert path == folder / "results" / "01.json"
     assert [p.name for p in path.parent.iterdir()] == ["01.json"]

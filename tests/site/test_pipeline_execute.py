@@ -72,6 +72,19 @@ def test_unknown_parameter_is_refused_before_anything_runs(run):
     assert not build.exists()
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_runs(run):
+    problems, build = run("good", {"DEVICE": "cuda:999"})
+    assert problems == ["device: this machine has no cuda:999"]
+    assert not build.exists()
+
+
+def test_provenance_has_the_device_that_the_results_say_was_used(tmp_path):
+    path = tmp_path / "90.json"
+    assert execute.provenance({"DEVICE": "cuda"}, 1.0, path)["device"] == "not recorded"
+    path.write_text('{"device": "cpu", "results": []}')
+    assert execute.provenance({"DEVICE": "cuda"}, 1.0, path)["device"] == "cpu"
+
+
 def test_results_of_an_older_run_are_not_taken_for_new_ones(run, tmp_path):
     results = tmp_path / "build" / "results" / "90.json"
     results.parent.mkdir(parents=True)

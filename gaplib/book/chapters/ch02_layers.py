@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gaplib._validate import check_choice, check_integer, check_matrix, check_number
+from gaplib._devices import check_device, note_device
+from gaplib._validate import as_float64, check_choice, check_integer, check_matrix, check_number
 from gaplib.book.chapters.ch02_theory import ACTIVATIONS, LEAK, condition_edge, with_bias
 from gaplib.geometry import mean_cosine
 
@@ -44,6 +45,13 @@ def gaussian_inputs(n: int, dim: int, seed: int) -> Tensor:
     return torch.randn(n, dim, generator=torch.Generator().manual_seed(check_integer(seed, "seed", low=0)))
 
 
+def _on(device: str, inputs: Tensor) -> Tensor:
+    """``inputs`` on a device that is there, where everything behind them is then computed."""
+    check_device(device)
+    note_device(device)
+    return inputs.to(device)
+
+
 def cosines_by_depth(
     seed: int, *, width: int = 512, depth: int = 25, n: int = 1024, bias: bool = True, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
@@ -51,7 +59,7 @@ def cosines_by_depth(
 
     The experiment of Liang et al. (2022), section 3. Every activation gets the same weights and the same inputs.
     """
-    inputs = gaussian_inputs(check_integer(n, "n", low=2), width, seed).to(device)
+    inputs = _on(device, gaussian_inputs(check_integer(n, "n", low=2), width, seed))
     states = dict.fromkeys(ACTIVATIONS, inputs)
     paths = {name: [float(mean_cosine(inputs))] for name in ACTIVATIONS}
     for weight, shift in random_layers(width, depth, seed + 1_000_000, bias=bias):
@@ -137,7 +145,7 @@ def initialisation_share(states: Tensor) -> float:
         raise ValueError(
             f"states: expected a tensor (K, n, d) with K, n >= 2, got {tuple(getattr(states, 'shape', ()))}"
         )
-    h = check_matrix(states.flatten(0, 1), "states").double().view(states.shape)
+    h = as_float64(check_matrix(states.flatten(0, 1), "states")).view(states.shape)
     inputs = h.shape[1]
     within = h.var(dim=1).sum(-1).mean()
     between = h.mean(dim=1).var(dim=0).sum() - within / inputs
@@ -149,7 +157,7 @@ def initialisation_share(states: Tensor) -> float:
 
 def weighted_cosine(x: Tensor) -> float:
     """Mean product of distinct rows over the mean squared norm: the mean cosine with rows weighted by their norms."""
-    x = check_matrix(x, "x", min_rows=2).double()
+    x = as_float64(check_matrix(x, "x", min_rows=2))
     n, squares = len(x), float((x**2).sum())
     if squares == 0:
         raise ValueError("x: expected a row that is not zero, got zeros only")
@@ -158,7 +166,7 @@ def weighted_cosine(x: Tensor) -> float:
 
 def centre_cosine(states: Tensor) -> float:
     """Mean cosine between the mean directions of different initialisations: about 0 where cones point anywhere."""
-    return float(mean_cosine(functional.normalize(states.double(), dim=-1).mean(dim=1)))
+    return float(mean_cosine(functional.normalize(as_float64(states), dim=-1).mean(dim=1)))
 
 
 def mlp_initialisations(
@@ -172,13 +180,13 @@ def mlp_initialisations(
     """
     check_choice(activation, "activation", ACTIVATIONS)
     inits = check_integer(inits, "inits", low=2)
-    inputs = gaussian_inputs(check_integer(n, "n", low=2), width, seed).to(device)
+    inputs = _on(device, gaussian_inputs(check_integer(n, "n", low=2), width, seed))
     networks = [random_layers(width, depth, (seed + 1) * 1_000_003 + k) for k in range(inits)]
     x = inputs.expand(inits, n, width)
     out: dict[str, list[float]] = {"share": [], "cosine": [], "exact": [], "centre": []}
     for layers in zip(*networks, strict=True):
         weight, shift = (torch.stack(part).to(device) for part in zip(*layers, strict=True))
-        norm = float((x.double() ** 2).sum(-1).mean())
+        norm = float((as_float64(x) ** 2).sum(-1).mean())
         product = float(np.mean([weighted_cosine(network) for network in x])) * norm
         out["cosine"].append(float(np.mean([float(mean_cosine(network)) for network in x])))
         out["exact"].append((product + 1) / (norm + 1))

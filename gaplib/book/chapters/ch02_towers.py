@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gaplib._devices import note_device
 from gaplib._validate import check_choice, check_integer
 from gaplib.data.glyphs import Glyphs
 from gaplib.geometry import mean_cosine
@@ -129,6 +130,7 @@ def survey(
     found: dict[tuple[str, str], list[dict[str, Tensor]]] = {(s, k): [] for s in SETUPS for k in KINDS}
     for init in range(1000 * seed, 1000 * seed + inits):
         towers = open_clip_towers(OPEN_CLIP_NAME, seed=init, device=device)
+        note_device(device)
         for kind in KINDS:
             small = images(glyphs, kind, n, RESNET_SIZE, seed).to(device)
             found["resnet18", kind].append(resnet_states(small, init, "eval"))
