@@ -21,6 +21,7 @@ need("train", "filelock", "pyarrow", "tqdm")
 import pandas as pd
 from tqdm.auto import tqdm
 
+from gaplib._devices import note_device
 from gaplib._validate import check_integer
 from gaplib.glyph_tasks.suite import evaluate as evaluate_suite
 from gaplib.leaderboard import processes, ray_cluster
@@ -51,6 +52,7 @@ def leaderboard(
     progress: bool = True,
     *,
     ray: str | None = None,
+    device: str = "cpu",
     changes: Mapping[str, Any] | None = None,
     evaluate: Callable[..., Mapping[str, float]] = evaluate_suite,
 ) -> pd.DataFrame:
@@ -58,16 +60,18 @@ def leaderboard(
 
     methods   names of ``gaplib.methods`` (combinations and treatments after training too) and of
               ``gaplib.glyph_tasks.controls.CONTROLS``, which stand on CLIP's run; None is all of them
+    device    "cpu", "cuda", "cuda:N" or "mps": where runs are trained; they are scored on the CPU
     jobs      processes, each with one thread; not used with ``ray``, the address ("HOST:PORT" or "auto") of a cluster
     setting   "paper" or "tuned", see ``gaplib.training.presets``; ``changes`` are fields of ``RunConfig`` beyond it
     evaluate  ``evaluate(run, treatment=None) -> {name: float}``, a function of a module, in place of the suite
 
-    Columns: method, seed, setting, tau (at the end), steps, seconds (of training), gaplib, torch (versions), run (its
-    key in the cache), configuration (JSON), then one a metric. A treatment or control has those of the run it is
+    Columns: method, seed, setting, tau (at the end), steps, seconds (of training), gaplib, torch (versions), device
+    (that it was trained on), run (its key in the cache), configuration (JSON), then one a metric. A treatment or control has those of the run it is
     on. The folder may hold more methods and seeds than asked: its tables have all that it still stands for.
 
     Raises:
-        ValueError: unknown names (near ones are listed), seeds that repeat, an address that does not answer.
+        ValueError: unknown names (near ones are listed), seeds that repeat, an address that does not answer, a device
+            that is not there, or one beside the CPU together with ``ray``, whose tasks are given no other.
         LeaderboardFolderError: a folder with something else in it, or another comparison's; nothing is overwritten.
         RuntimeError: called at the top of a script, not under ``if __name__ == "__main__":`` (its processes import it).
         LeaderboardFailed: after everything else is done and written, if rows failed (a NaN, an exception).
@@ -75,7 +79,9 @@ def leaderboard(
     """
     processes.end_if_imported()
     jobs = check_integer(jobs, "jobs", low=1)
-    plan = Plan(setting, dict(changes or {}), evaluate)
+    plan = Plan(setting, dict(changes or {}), evaluate, device)
+    if ray is not None and device != "cpu":
+        raise ValueError(f"device: expected cpu with ray, whose tasks are given CPUs only, got {device!r}")
     wanted = plan.rows(methods, seeds)
     cluster = ray_cluster.reachable(ray) if ray is not None else None
     with reserved(Path(out), plan.identity()) as folder:
@@ -92,6 +98,8 @@ def leaderboard(
                 write_table(folder, rows.values())
         write_table(folder, rows.values())
     frame = columns([rows[spec.key] for spec in wanted if spec.key in rows])
+    for one in sorted(set(frame.get("device", ()))):
+        note_device(one)  # other processes trained the runs, perhaps long ago
     if failures:
         raise LeaderboardFailed(failures, frame)
     return frame

@@ -25,11 +25,15 @@ class Spec:
 
 @dataclass(frozen=True)
 class Job:
-    """All missing rows on one run, so that no two processes or machines train it. ``code`` is what must run it."""
+    """All missing rows on one run, so that no two processes or machines train it. ``code`` is what must run it.
+
+    ``device`` is where the run is trained; rows are scored on the CPU.
+    """
 
     specs: tuple[Spec, ...]
     code: str
     evaluate: Callable[..., Mapping[str, float]]
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

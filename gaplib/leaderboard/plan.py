@@ -11,6 +11,7 @@ from typing import Any
 
 import gaplib
 from gaplib import _dependencies
+from gaplib._devices import check_device
 from gaplib._store import content_key
 from gaplib._validate import check_choice, check_integer
 from gaplib.data.datasets import DATASETS
@@ -31,6 +32,7 @@ class Plan:
     setting: str
     changes: dict[str, Any]
     evaluate: Callable[..., Mapping[str, float]]
+    device: str = "cpu"
     _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -39,6 +41,7 @@ class Plan:
             if name in ("method", "seed"):
                 raise ValueError(f"changes: expected fields besides method and seed, got {name!r}")
             check_choice(name, "changes", sorted(RunConfig().to_dict()))
+        check_device(self.device)
         if not callable(self.evaluate) or "<" in self.name or self.evaluate.__module__ == "__main__":
             raise ValueError(
                 f"evaluate: expected a function at the top of a module, which other processes can import, "
@@ -53,7 +56,9 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """What the folder says of itself; a folder that says anything else is another comparison's."""
-        return {"format": 1, "setting": self.setting, "changes": self.changes, "evaluation": self.name}
+        said = {"format": 1, "setting": self.setting, "changes": self.changes, "evaluation": self.name}
+        kind, _ = check_device(self.device)
+        return said if kind == "cpu" else {**said, "device": kind}
 
     @cached_property
     def code(self) -> str:
@@ -77,7 +82,7 @@ class Plan:
             control = name if name in CONTROLS else ""
             row = method("clip" if control else _known(name))
             config = presets.config(row.name, seed, self.setting, **self.changes).resolved()
-            run_key = Entry.of(config, _data_digest(config.data, config.image_size), "cpu").folder.name
+            run_key = Entry.of(config, _data_digest(config.data, config.image_size), self.device).folder.name
             content = [run_key, row.post_hoc, control, seed if control == "untrained" else 0, self.name, self.code]
             # The name too: two names for one run, such as a combination's orders, are rows of their own.
             key = content_key([name, gaplib.__version__, *content])
@@ -101,7 +106,7 @@ class Plan:
         for spec in specs:
             groups.setdefault(spec.run_key, []).append(spec)
         ordered = sorted(groups.values(), key=len, reverse=True)
-        return [Job(tuple(group), self.code, self.evaluate) for group in ordered]
+        return [Job(tuple(group), self.code, self.evaluate, self.device) for group in ordered]
 
 
 def _known(name: Any) -> str:

@@ -26,7 +26,7 @@ def results(job: Job) -> list[Result]:
     """The rows of a job. One that fails, by an exception or by a value that is not finite, takes no other with it."""
     torch.set_num_threads(1)
     try:
-        run = cached_run(job.specs[0].config)
+        run = cached_run(job.specs[0].config, job.device)
     except Exception as error:
         return [Result(spec, error=_reason(error)) for spec in job.specs]
     return list(_score_all(job, run))
@@ -81,6 +81,7 @@ def row(spec: Spec, run: Run, metrics: Mapping[str, float]) -> dict[str, Any]:
         "seconds": float(run.seconds),
         "gaplib": gaplib.__version__,
         "torch": torch.__version__,
+        "device": torch.device(run.info["device"]).type,
         "run": spec.run_key,
         "configuration": json.dumps(run.config.to_dict(), sort_keys=True),
         "metrics": dict(metrics),

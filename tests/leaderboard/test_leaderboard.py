@@ -20,14 +20,15 @@ import leaderboard_fakes as fakes
 import pandas as pd
 import pytest
 
-from gaplib import _dependencies
+from gaplib import _dependencies, _devices
 from gaplib.data import cache_dir, glyphs
 from gaplib.leaderboard import LeaderboardFailed, LeaderboardFolderError, leaderboard, plan, ray_cluster
 from gaplib.training import cached_run
+from gaplib.training.cache import Entry
 
 TINY = {"steps": 2, "batch_size": 8, "dim": 8, "eval_pairs": 16}
 METHODS = ["clip", "cua", "mean-centring", "cua+shift"]
-HEAD = ["method", "seed", "setting", "tau", "steps", "seconds", "gaplib", "torch", "run", "configuration"]
+HEAD = ["method", "seed", "setting", "tau", "steps", "seconds", "gaplib", "torch", "device", "run", "configuration"]
 
 
 def make(out, methods=METHODS, seeds=(100, 101), **options):
@@ -135,6 +136,22 @@ def test_everything_that_none_stands_for_can_be_planned():
     assert len({row.key for row in rows}) == len(rows) == 2 * len(plan.METHODS_AND_CONTROLS)
     trained = {row.run_key for row in rows}
     assert len(trained) == 2 * len(plan.presets.TRAINED)  # treatments and controls train nothing of their own
+
+
+def test_runs_of_another_device_are_other_runs_and_other_folders(monkeypatch, tmp_path):
+    monkeypatch.setitem(_devices.DEVICES, "cuda", lambda: True)
+    cpu, cuda = plan.Plan("tuned", TINY, fakes.cheap), plan.Plan("tuned", TINY, fakes.cheap, "cuda")
+    (one,), (other,) = (board.rows(["cua"], [100]) for board in (cpu, cuda))
+    # The CPU's are those of a call that names no device, as before there was a choice.
+    assert one.run_key == Entry.of(one.config, glyphs.load().digest, "cpu").folder.name
+    assert other.run_key == Entry.of(one.config, glyphs.load().digest, "cuda:0").folder.name != one.run_key
+    assert one.key != other.key
+    assert set(cpu.identity()) == {"format", "setting", "changes", "evaluation"}
+    assert cuda.identity() == cpu.identity() | {"device": "cuda"}
+    assert [job.device for job in (*cpu.jobs([one]), *cuda.jobs([other]))] == ["cpu", "cuda"]
+    with pytest.raises(ValueError, match="device: expected cpu with ray"):
+        make(tmp_path / "board", device="cuda", ray="localhost:1")
+    assert not (tmp_path / "board").exists()
 
 
 def test_modules_import_each_other_without_a_circle():
@@ -269,6 +286,7 @@ def test_a_damaged_row_is_made_again(whole, tmp_path):
         ((["clip"], [-1]), {}, "seeds: expected a whole number"),
         ((["clip"], [100]), {"jobs": 0}, "jobs: expected"),
         ((["clip"], [100]), {"setting": "best"}, "setting: expected"),
+        ((["clip"], [100]), {"device": "cuda:999"}, "device: this machine has no cuda:999"),
         ((["clip"], [100]), {"changes": {"stepz": 1}}, "did you mean steps"),
         ((["clip"], [100]), {"changes": {"seed": 1}}, "changes: expected fields besides"),
         ((["clip"], [100]), {"evaluate": lambda run, treatment: {}}, "evaluate: expected a function at the top"),

@@ -447,6 +447,8 @@ def test_leaderboard_with_rows_that_fail_ends_with_status_1(tmp_path, capsys, mo
         (["--seeds", "0"], "--seeds: expected a whole number"),
         (["--jobs", "0"], "jobs: expected a whole number"),
         (["--setting", "best"], "setting: expected one of paper, tuned"),
+        (["--device", "tpu"], "device: expected cpu, cuda"),
+        (["--device", "cuda:999"], "device: this machine has no cuda:999"),
         (["--steps", "0"], "steps: expected a whole number"),
         (["--ray", "nowhere"], "ray: expected an address HOST:PORT"),
     ],

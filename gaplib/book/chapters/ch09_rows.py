@@ -17,6 +17,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from gaplib._atomic import atomic
+from gaplib._devices import check_device, note_device
 from gaplib.data import cache_dir
 from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.glyph_tasks.suite import evaluate
@@ -75,24 +76,30 @@ def cores() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def main_rows(seeds: Sequence[int], out: Path | None = None, jobs: int | None = None) -> pd.DataFrame:
+def main_rows(
+    seeds: Sequence[int], out: Path | None = None, jobs: int | None = None, device: str = "cpu"
+) -> pd.DataFrame:
     """The leaderboard: ``METHODS`` at their tuned points, ``TREATMENTS`` of CLIP, the controls."""
     names = [*METHODS, *TREATMENTS, *CONTROLS]
-    return leaderboard(names, seeds, _folder(out) / "methods", jobs or cores(), progress=False)
+    return leaderboard(names, seeds, _folder(out, device) / "methods", jobs or cores(), progress=False, device=device)
 
 
 def setting_rows(
-    seeds: Sequence[int], out: Path | None = None, jobs: int | None = None, settings: Mapping[str, Variant] = SETTINGS
+    seeds: Sequence[int],
+    out: Path | None = None,
+    jobs: int | None = None,
+    settings: Mapping[str, Variant] = SETTINGS,
+    device: str = "cpu",
 ) -> pd.DataFrame:
     """Rows of the ``settings``, each of its own configuration, made together; ``method`` is the setting's name.
 
     Each setting has its folder, as a leaderboard of one row a seed has it: killed and called again, it goes on.
     """
-    plans = {name: _plan(one) for name, one in settings.items()}
+    plans = {name: _plan(one, device) for name, one in settings.items()}
     with ExitStack() as stack:
         folders, rows, names, missing = {}, {}, {}, {}
         for name, (plan, method) in plans.items():
-            folders[name] = stack.enter_context(reserved(_folder(out) / name.replace(" ", "_"), plan.identity()))
+            folders[name] = stack.enter_context(reserved(_folder(out, device) / name.replace(" ", "_"), plan.identity()))
             found = plan.read(folders[name])
             for spec in plan.rows([method], seeds):
                 if spec.key in found:
@@ -101,7 +108,7 @@ def setting_rows(
                     missing[name, spec.seed] = spec
                     names[_identity(spec)] = name
         failures = {}
-        work = Plan("paper", {}, evaluate).jobs(missing.values())
+        work = Plan("paper", {}, evaluate, device).jobs(missing.values())
         for result in tqdm(processes.results(work, jobs or cores()), total=len(missing), desc="settings", disable=None):
             name, spec = names[_identity(result.spec)], result.spec
             if result.row is None:
@@ -109,6 +116,8 @@ def setting_rows(
                 continue
             rows[name, spec.seed] = result.row
             write_row(folders[name], spec.key, result.row)
+    for row in rows.values():
+        note_device(row["device"])
     table = columns([{**rows[at], "method": at[0]} for name in settings for s in seeds if (at := (name, s)) in rows])
     if failures:
         raise LeaderboardFailed(failures, table)
@@ -119,26 +128,31 @@ def _identity(spec: Spec) -> tuple[str, str, int]:
     return spec.run_key, spec.treatment, spec.seed
 
 
-def _plan(one: Variant) -> tuple[Plan, str]:
+def _plan(one: Variant, device: str = "cpu") -> tuple[Plan, str]:
     """The comparison that a setting is, and the name of its row there."""
     name = f"{one.method}+{one.treatment}" if one.treatment else one.method
-    return Plan("paper", dict(one.changes), evaluate), name
+    return Plan("paper", dict(one.changes), evaluate, device), name
 
 
-def _folder(out: Path | None) -> Path:
-    return Path(out) if out else cache_dir() / "leaderboard"
+def _folder(out: Path | None, device: str) -> Path:
+    """The rows of each kind of device have a folder of their own: in one table they would be compared."""
+    kind, _ = check_device(device)
+    return (Path(out) if out else cache_dir() / "leaderboard") / ("" if kind == "cpu" else kind)
 
 
-def trained(name: str, seed: int) -> Run:
+def trained(name: str, seed: int, device: str = "cpu") -> Run:
     """The run of a row: of one of ``SETTINGS``, or of a method at its tuned point."""
     if name in SETTINGS:
-        return presets.run(SETTINGS[name].method, seed, "paper", **SETTINGS[name].changes)
-    return presets.run(name, seed)
+        return presets.run(SETTINGS[name].method, seed, "paper", device, **SETTINGS[name].changes)
+    return presets.run(name, seed, device=device)
 
 
-def rows(seeds: Sequence[int], out: Path | None = None, jobs: int | None = None) -> pd.DataFrame:
-    """All rows of the chapter in one table, main rows first."""
-    return pd.concat([main_rows(seeds, out, jobs), setting_rows(seeds, out, jobs)], ignore_index=True)
+def rows(
+    seeds: Sequence[int], out: Path | None = None, jobs: int | None = None, device: str = "cpu"
+) -> pd.DataFrame:
+    """All rows of the chapter in one table, main rows first; their runs are trained on ``device``."""
+    main, settings = main_rows(seeds, out, jobs, device), setting_rows(seeds, out, jobs, device=device)
+    return pd.concat([main, settings], ignore_index=True)
 
 
 def write(table: pd.DataFrame, folder: Path) -> Path:
