@@ -8,6 +8,7 @@ sum(losses.values()).backward()
 from __future__ import annotations
 
 import warnings
+import zlib
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gaplib._validate import check_integer, check_matrix, check_unit_rows, reading_values
+from gaplib.distributed import gather, processes, rank
 from gaplib.methods import Method, Objective, method
 from gaplib.open_clip_scale import bind
 from gaplib.pairs import HALF_TYPES, PairedEmbeddings
@@ -30,9 +32,8 @@ REFUSED = {
     "steps": "open_clip's loss is not told how far training is, and the method follows a schedule",
     "post-hoc fit": "it is fitted to the embeddings after training (gaplib.posthoc)",
 }
-#: options of open_clip's losses -> what one process has there; and those that make no difference in one process
-_ONE_PROCESS = {"local_loss": False, "rank": 0, "world_size": 1, "use_horovod": False}
-_NO_DIFFERENCE = ("gather_with_grad", "cache_labels", "dist_impl")
+#: options of open_clip's losses that say how they go about the same thing
+_NO_DIFFERENCE = ("cache_labels", "dist_impl")
 _CAPTIONS = "captions are a loss of their own: take a model without a captioning head, or open_clip's CoCaLoss"
 _DISTILLATION = "a teacher's output: train without --distill-model, or with open_clip's DistillClipLoss"
 _TEACHER = ("dist_image_features", "dist_text_features", "dist_logit_scale", "dist_logit_bias")
@@ -45,7 +46,15 @@ _ATTACH = (
 
 
 def as_open_clip_loss(
-    method: str | Method | Objective, seed: int = 0, check: bool = True, **open_clip_options: Any
+    method: str | Method | Objective,
+    seed: int = 0,
+    check: bool = True,
+    *,
+    rank: int | None = None,
+    world_size: int | None = None,
+    local_loss: bool = False,
+    gather_with_grad: bool | None = None,
+    **open_clip_options: Any,
 ) -> OpenClipLoss:
     """``method`` as a loss with the call of open_clip's (3.x): see :class:`OpenClipLoss`. It may be compiled
     (:mod:`gaplib.losses`).
@@ -53,26 +62,33 @@ def as_open_clip_loss(
     Args:
         method: a name of ``gaplib.methods.METHODS`` or a combination ("cuaxu+slrt"), a configured ``Method``, or an
             ``Objective``, whose temperature is then shared and not copied.
-        seed: of the module's own random numbers, which only modality swapping draws.
-        check: ``False`` leaves out the tests of values (finite, unit rows, a positive scale), which read from the
-            device at every step. Then NaN gives a loss of NaN, and a ``GradScaler`` skips the step.
-        open_clip_options: what open_clip's losses are made with (``local_loss``, ``world_size``, ...), as for one
-            process.
+        seed: of the module's own random numbers, which only modality swapping draws. The same in all processes.
+        check: ``False`` leaves out the tests of values (finite, unit rows, a positive scale; in several processes that
+            they bring the same), which read from the device at every step. Then NaN gives a loss of NaN, and a
+            ``GradScaler`` skips the step.
+        rank, world_size: of open_clip's; None takes those of ``torch.distributed`` at each call. What is given must
+            agree with them.
+        local_loss: of open_clip's, to spare memory. The whole loss is computed all the same, on every process: its
+            gradients are equal, and its value is that of the joined batch and not the process's share of it.
+        gather_with_grad: of open_clip's. False scales the gradient of the features by 1 / world_size, as its
+            ``ClipLoss`` does then, and not that of the logit scale. None is True, the exact one; the sigmoid loss is
+            always exact, as open_clip's is.
+        open_clip_options: other options of open_clip's losses (``cache_labels``, ``dist_impl``) make no difference.
 
     Raises:
-        ValueError: an unknown method, one that needs what open_clip's loop does not give to a loss (``REFUSED``), or
-            an option of several processes.
+        ValueError: an unknown method, one that needs what open_clip's loop does not give to a loss (``REFUSED``),
+            ``local_loss`` without ``gather_with_grad``, or an option out of its range.
         TypeError: an option that open_clip's losses do not have.
     """
     for name, value in open_clip_options.items():
-        if name not in (*_ONE_PROCESS, *_NO_DIFFERENCE):
+        if name == "use_horovod":
+            if value:
+                raise ValueError(f"use_horovod: expected False, got {value!r}: processes are those of torch.distributed")
+        elif name not in _NO_DIFFERENCE:
             raise TypeError(f"as_open_clip_loss: {name} is no option of it, nor of open_clip's losses")
-        if name in _ONE_PROCESS and value != _ONE_PROCESS[name]:
-            raise ValueError(
-                f"{name}: expected {_ONE_PROCESS[name]}, got {value!r}: this loss works in one process and compares "
-                "the whole batch"
-            )
-    return OpenClipLoss(method, seed, check)
+    return OpenClipLoss(
+        method, seed, check, rank=rank, world_size=world_size, local_loss=local_loss, gather_with_grad=gather_with_grad
+    )
 
 
 class OpenClipLoss(nn.Module):
@@ -111,15 +127,33 @@ class OpenClipLoss(nn.Module):
     evaluation mode; the generator's state travels in ``state_dict``. With ``--accum-freq`` k each of the k calls of a
     step swaps anew: the accumulated gradient is right on average, and that of no single swapped batch.
 
-    One process only: where ``torch.distributed`` runs several, a call raises ``RuntimeError``, because each of them
-    would compare its own part of the batch alone.
+    **Several processes.** Where ``torch.distributed`` runs several, the features of all are gathered
+    (:mod:`gaplib.distributed`) and the loss is that of the joined batch, the same on each; the mean of the gradients,
+    which ``DistributedDataParallel`` takes, is that of one process on the joined batch, and equals that of open_clip's
+    own losses in the same settings. Batches may differ in size (not with ``check=False``). A call raises
+    ``RuntimeError`` where ``rank`` or ``world_size`` were given and are not those of the process group.
     """
 
-    def __init__(self, method_or_objective: str | Method | Objective, seed: int = 0, check: bool = True):
+    def __init__(
+        self,
+        method_or_objective: str | Method | Objective,
+        seed: int = 0,
+        check: bool = True,
+        *,
+        rank: int | None = None,
+        world_size: int | None = None,
+        local_loss: bool = False,
+        gather_with_grad: bool | None = None,
+    ):
         super().__init__()
-        if check not in (True, False):
-            raise ValueError(f"check: expected True or False, got {check!r}")
+        for name, value in {"check": check, "local_loss": local_loss}.items():
+            if value not in (True, False):
+                raise ValueError(f"{name}: expected True or False, got {value!r}")
+        if gather_with_grad not in (None, True, False):
+            raise ValueError(f"gather_with_grad: expected None, True or False, got {gather_with_grad!r}")
         self.check = check
+        self.world_size = None if world_size is None else check_integer(world_size, "world_size", low=1)
+        self.rank = None if rank is None else check_integer(rank, "rank", low=0, high=(world_size or rank + 1) - 1)
         given = method_or_objective
         chosen = given.method if isinstance(given, Objective) else method(given) if isinstance(given, str) else given
         if not isinstance(chosen, Method):
@@ -127,6 +161,10 @@ class OpenClipLoss(nn.Module):
         for need in sorted(chosen.requires):
             why = REFUSED.get(need, f"open_clip's loop has no {need}")
             raise ValueError(f"method: {chosen.name!r} cannot be a loss of open_clip: {why}")
+        # open_clip's sigmoid loss has neither of the two.
+        self._exact = gather_with_grad is not False or chosen.contrastive == "siglip"
+        self._local_alone = local_loss and not self._exact
+        self._check_local_loss(world_size or 1)
         self.method = chosen
         self.owns_temperature = chosen.sets_temperature
         # A policy that is not used must bring no parameters.
@@ -189,9 +227,7 @@ class OpenClipLoss(nn.Module):
             if name in _REFUSED_OUTPUTS:
                 raise ValueError(f"{name}: expected image and text features alone: {_REFUSED_OUTPUTS[name]}")
             raise TypeError(f"this loss takes what open_clip's ClipLoss takes, and no {name}")
-        distributed = torch.distributed
-        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-            raise RuntimeError("this loss works in one process: it would not see the other processes' pairs")
+        several = self._several()
         # Each is checked as what it is, then promoted; the loss stays in float32 or above, as open_clip's is.
         for name, rows in (("image", image_features), ("text", text_features)):
             matrix = check_matrix(rows, name, finite=self.check)
@@ -203,11 +239,37 @@ class OpenClipLoss(nn.Module):
             self._look_after_temperature(image_features.requires_grad or text_features.requires_grad)
         with torch.autocast(image_features.device.type, enabled=False), reading_values(self.check):
             pairs = PairedEmbeddings(image_features.to(kind), text_features.to(kind), check=False)
+            if several:
+                pairs = gather(pairs, factor=None if self._exact else 1, agree=self._seed(), check=self.check)
             parts = self._parts(pairs, logit_scale, logit_bias)
         losses = {"contrastive_loss" if name in ("clip", "siglip") else f"{name}_loss": z for name, z in parts.items()}
         if output_dict:
             return losses
         return reduce(add, losses.values())
+
+    def _several(self) -> bool:
+        """Whether there are several processes; those that open_clip said must be those that run."""
+        runs = processes()
+        for name, said, found in (("world_size", self.world_size, runs), ("rank", self.rank, rank())):
+            if said is not None and said != found:
+                raise RuntimeError(
+                    f"{name}: expected {found}, which torch.distributed has ({runs} processes run), got {said}"
+                )
+        self._check_local_loss(runs)
+        return runs > 1
+
+    def _check_local_loss(self, runs: int) -> None:
+        if self._local_alone and runs > 1:
+            raise ValueError(
+                "local_loss: expected gather_with_grad (--gather-with-grad) with it, got none: without, open_clip's "
+                "loss drops the gradient of every row as another's negative, which has no counterpart here"
+            )
+
+    def _seed(self) -> int:
+        """What all processes must have alike: the state of the generator, where anything is drawn from it."""
+        if not self.method.swapping:
+            return 0
+        return zlib.crc32(self.generator.get_state().numpy().tobytes())
 
     def _look_after_temperature(self, learning: bool) -> None:
         """A temperature that nobody trains, or that no checkpoint holds, must not go unseen."""

@@ -21,8 +21,10 @@ from gaplib import _dependencies, _store
 from gaplib._store import Store, content_key
 from gaplib.data import cache_dir
 
-#: Modules under gaplib.training that train nothing: they measure, or find, lock, name and write files.
+#: Modules under gaplib.training that train nothing: they measure, or find, lock, name and write files. And what a run,
+#: which trains in one process and by whole batches, does not come through.
 NOT_BEHAVIOUR = (
+    *("gaplib.distributed", "gaplib.training.processes", "gaplib.training.chunked"),
     *("gaplib.training.cache", "gaplib.training.checkpoints", "gaplib.training.history", "gaplib.training.run"),
     *("gaplib._versions", *_store.NOT_BEHAVIOUR),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -12,18 +13,33 @@ from typing import TYPE_CHECKING
 
 from gaplib._devices import check_device
 
+from gaplib.training.processes import own_device
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
 def launch(device: str, precision: str) -> Fabric:
-    """A launched Fabric on one device; errors as for ``check_device``."""
-    kind, index = check_device(device)
+    """A launched Fabric on one device, this process's own where there are several; errors as for ``check_device``."""
+    kind, index = own_device(*check_device(device))
     with _version_only("torchmetrics"):
         from lightning_fabric import Fabric
-    fabric = Fabric(accelerator=kind, devices=1 if index is None else [index], precision=precision)
+    with _no_command_line():
+        fabric = Fabric(accelerator=kind, devices=1 if index is None else [index], precision=precision)
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def _no_command_line() -> Iterator[None]:
+    """Inside the block, what ``fabric run`` said to the process is unsaid: one device is all that is asked for here."""
+    said = {name: value for name, value in os.environ.items() if name.startswith("LT_")}
+    for name in said:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(said)
 
 
 @contextmanager

@@ -13,11 +13,14 @@ from tqdm.auto import tqdm
 
 from gaplib._devices import note_device
 from gaplib._validate import check_choice, check_integer, check_number
+from gaplib.distributed import gather, processes, rank
 from gaplib.methods import Method, Objective, method
 from gaplib.pairs import PairedEmbeddings, working
 from gaplib.towers.adapt import TwoEncoders, as_towers
+from gaplib.training.chunked import ChunkedStep
 from gaplib.training.fabric import launch
 from gaplib.training.loop import OPTIMIZERS, PRECISIONS, SCHEDULES, Loop, NonFiniteLoss, rate_factor
+from gaplib.training.processes import drawn_by_all, joined
 
 #: what ``Method.requires`` asks of a batch: requirement -> its fields
 FIELDS = {"views": ("image_view", "text_view"), "caption similarity": ("caption_similarity",)}
@@ -43,6 +46,7 @@ def fit(
     seed: int = 0,
     on_step: Callable[[Loop], Any] | None = None,
     progress: bool = False,
+    chunk: int | None = None,
 ) -> list[dict[str, float]]:
     """Train two encoders with a contrastive objective, in place, and return what was seen on the way.
 
@@ -74,6 +78,8 @@ def fit(
         on_step: called with the loop before each step and once after the last; ``loop.step`` is the number of the step
             that comes next. What it raises ends the training.
         progress: show a bar.
+        chunk: run the towers so many rows at a time, for batches whose activations do not fit into memory; the same
+            gradients at the cost of one more forward pass (:mod:`gaplib.training.chunked`).
 
     Returns:
         One row for each step: ``step``, ``loss`` (before the step moved the parameters), each of its terms by name, and
@@ -82,6 +88,13 @@ def fit(
     The towers leave in the mode (training or evaluation) in which they came. An objective of the table has its own
     temperature: the towers' ``logit_scale`` and ``logit_bias`` are not trained beside it, and hold what was learned
     when the training ends.
+
+    **Several processes**, started by torchrun, by ``fabric run`` or in a script that launches Fabric or
+    ``torch.distributed`` itself: each calls ``fit`` with the same arguments and with batches of its own, which may
+    differ in size. The loss is that of the joined batch (:mod:`gaplib.distributed`), so that the step is the one that a
+    single process would take on all of it, and the history is the same everywhere; the start is process 0's.
+    ``device="cuda"`` is each process's own. ``caption_similarity`` must then be that of the joined batch:
+    ``caption_similarity(gaplib.distributed.gather_rows(tokens))``, called where the batch is made.
 
     Raises:
         ValueError: towers whose outputs differ in width, a batch without a field that the method requires (or towers
@@ -102,13 +115,14 @@ def fit(
     loop = prepare(
         towers, objective, batches, steps, lr=lr, weight_decay=weight_decay, optimizer=optimizer, schedule=schedule,
         warmup=warmup, clip_norm=clip_norm, device=device, precision=precision, first_step=first_step, seed=seed,
+        chunk=chunk,
     )  # fmt: skip
     paired = loop.model
     was_training = paired.towers.training
     paired.towers.train()
     history = []
     try:
-        with tqdm(total=steps, disable=not progress, desc="fit", unit="step") as bar:
+        with tqdm(total=steps, disable=not progress or rank() > 0, desc="fit", unit="step") as bar:
             for _ in range(steps):
                 if on_step:
                     on_step(loop)
@@ -138,21 +152,33 @@ class PairedTowers(nn.Module):
 
     def forward(self, inputs: Mapping[str, Any], *schedule: Any) -> Mapping[str, Tensor]:
         """``schedule`` is the step, the number of steps, and the generator that swapping draws from."""
-        features: dict[str, Tensor | None] = {}
+        return self.parts(self.features(inputs), inputs, *schedule)
+
+    def features(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What the towers make of the fields of a batch, by the names of ``PairedEmbeddings``; not normalised."""
+        found: dict[str, Tensor | None] = {}
         for view in ("", "_view"):
             for side in ("image", "text"):
                 if side + view in inputs:
                     shared, private = self._features(side, inputs[side + view])
-                    features[side + view], features[f"{side}_private{view}"] = shared, private
+                    found[side + view], found[f"{side}_private{view}"] = shared, private
+        return {name: z for name, z in found.items() if z is not None}
+
+    def parts(self, features: Mapping[str, Tensor], inputs: Mapping[str, Any], *schedule: Any) -> Mapping[str, Tensor]:
+        """The summands of the loss of given features, in several processes of the joined batch."""
         image, text = features["image"], features["text"]
         if image.shape[-1] != text.shape[-1]:
             raise ValueError(
                 f"towers: expected embeddings of one width, got image {image.shape[-1]} and text {text.shape[-1]}"
             )
         with torch.autocast(image.device.type, enabled=False):  # losses in single precision
-            unit = {name: functional.normalize(working(z), dim=1) for name, z in features.items() if z is not None}
+            unit = {name: functional.normalize(working(z), dim=1) for name, z in features.items()}
             beside = {name: inputs.get(name) for name in ("groups", "caption_similarity")}
-            pairs = PairedEmbeddings(**unit, **beside, check=False)
+            if processes() > 1:
+                similarity = beside.pop("caption_similarity")
+                pairs = gather(PairedEmbeddings(**unit, **beside, check=False), caption_similarity=similarity)
+            else:
+                pairs = PairedEmbeddings(**unit, **beside, check=False)
             if not isinstance(self.objective, Objective):
                 return _named(self.objective(pairs))
             parts = self.objective.parts(pairs, *schedule)
@@ -192,6 +218,7 @@ def prepare(
     precision: str = "32-true",
     first_step: int = 0,
     seed: int = 0,
+    chunk: int | None = None,
 ) -> Loop:
     """The loop that ``fit`` runs, before its first step; arguments and errors as there.
 
@@ -207,22 +234,28 @@ def prepare(
     paired = PairedTowers(as_towers(towers), objective)
     needed = _needed(paired)
     fabric = launch(device, precision)
-    wrapped, stepped = fabric.setup(paired, _optimizer(paired, optimizer, lr, weight_decay))
     note_device(fabric.device)
     by_step, total = _by_step(batches, first_step, steps), first_step + steps
+    trained: nn.Module = paired
+    if processes() > 1:
+        by_step = drawn_by_all(by_step, fabric.device)
+        trained = joined(paired, fabric.device, steps=steps, first_step=first_step, seed=seed, chunk=chunk is None)
+    wrapped, stepped = fabric.setup(trained, _optimizer(paired, optimizer, lr, weight_decay))
+    in_chunks = None if chunk is None else ChunkedStep(paired, chunk, fabric)
+    compute, backward = (in_chunks.terms, in_chunks.backward) if in_chunks else (wrapped, fabric.backward)
 
     def terms(step: int) -> Mapping[str, Tensor]:
         inputs = _fields(by_step(step), needed, all_known=not isinstance(objective, Objective))
         if isinstance(objective, Objective) and not 0 < float(objective.logit_scale.detach()) < math.inf:
             raise NonFiniteLoss(step, "temperature", loop.checkpoint)
-        return wrapped(fabric.to_device(inputs), step, total, step_generator(seed, step))
+        return compute(fabric.to_device(inputs), step, total, step_generator(seed, step))
 
     loop = Loop(
         paired,
         terms,
         stepped,
         rate=lambda step: rate_factor(step, total, schedule, warmup),
-        backward=fabric.backward,
+        backward=backward,
         after_step=getattr(objective, "after_step", lambda: None),
         clip_norm=clip_norm,
         first_step=first_step,

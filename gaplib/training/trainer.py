@@ -33,6 +33,7 @@ from gaplib.training.config import KINDS, RunConfig
 from gaplib.training.fitting import prepare
 from gaplib.training.history import measure, measuring_digest
 from gaplib.training.loop import Loop, NonFiniteLoss
+from gaplib.training.processes import one_process
 from gaplib.training.run import Run, RunFolderError, exclusive, reserve_folder
 
 __all__ = ["NonFiniteLoss", "Run", "RunConfig", "RunFolderError", "cached_run", "train"]
@@ -213,7 +214,8 @@ class _Trainer:
 
 
 def run_loop(config: RunConfig, device: str = "cpu", data: Any = None) -> Loop:
-    """The loop of a resolved configuration before its first step."""
+    """The loop of a resolved configuration before its first step; ``ValueError`` where several processes run."""
+    one_process("train")
     data = _data(config) if data is None else data
     pairing, objective = config.pairing(), config.configured_method().build()
     draw, requires = pairing.batches(data, config.batch_size, config.seed), objective.method.requires
