@@ -180,15 +180,15 @@ def _sizes(pairs: PairedEmbeddings, agree: int) -> list[int]:
     for i, name in what.items():
         values = [row[i] for row in found]
         if len(set(values)) > 1:
-            shown = values if i in (2, 3, 5) else [_shown(value, i, fields) for value in values]
+            shown = [_shown(value, i, fields) for value in values]
             raise ValueError(f"pairs: expected the same {name} in all processes, got {shown} by rank")
     return [row[0] for row in found]
 
 
-def _shown(value: int, which: int, fields: Sequence[str]) -> str:
-    if which == 4:
-        return str(_TYPES[value])
-    return " ".join(name for i, name in enumerate(fields) if value & 2**i)
+def _shown(value: int, which: int, fields: Sequence[str]) -> int | str:
+    if which == 1:
+        return " ".join(name for i, name in enumerate(fields) if value & 2**i)
+    return str(_TYPES[value]) if which == 4 else value
 
 
 def _exchange(own: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -83,7 +83,9 @@ def as_open_clip_loss(
     for name, value in open_clip_options.items():
         if name == "use_horovod":
             if value:
-                raise ValueError(f"use_horovod: expected False, got {value!r}: processes are those of torch.distributed")
+                raise ValueError(
+                    f"use_horovod: expected False, got {value!r}: processes are those of torch.distributed"
+                )
         elif name not in _NO_DIFFERENCE:
             raise TypeError(f"as_open_clip_loss: {name} is no option of it, nor of open_clip's losses")
     return OpenClipLoss(

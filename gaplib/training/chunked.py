@@ -1,8 +1,8 @@
 """A step on a batch whose towers do not fit into memory: gradient caching, exact for every parameter.
 
-Gao et al. 2021, *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup* (GradCache): the embeddings of
-all chunks are computed without a graph; the loss of the whole batch, by tiles where it is large, gives the gradient of
-each embedding; then every chunk is run again, with its graph and the random state that it had, and its part of that
+Gao et al. 2021, *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup* (GradCache): the embeddings
+of all chunks are computed without a graph; the loss of the whole batch, by tiles where it is large, gives the gradient
+of each embedding; then every chunk is run again, with its graph and the random state that it had, and its part of that
 gradient is sent back. Memory for activations is that of one chunk, time that of a forward pass more.
 """
 
@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gaplib._validate import check_integer
-from gaplib.training.processes import average_gradients
 
 
 class ChunkedStep:
@@ -74,7 +73,6 @@ class ChunkedStep:
             start = stop
         self._set_random_state(drawn)
         self._inputs, self._states, self._leaves = [], [], {}
-        average_gradients(self.paired.parameters())
 
     def _features(self, part: Mapping[str, Any]) -> dict[str, Tensor]:
         with self.fabric.autocast():
@@ -109,9 +107,9 @@ def _length(value: Any) -> int:
 def _rows(value: Any, start: int, stop: int) -> Any:
     if isinstance(value, Mapping):
         return {name: _rows(one, start, stop) for name, one in value.items()}
-    has_rows = hasattr(value, "__getitem__") and not isinstance(value, str) and not (
-        isinstance(value, Tensor) and value.ndim == 0
+    has_rows = (
+        hasattr(value, "__getitem__")
+        and not isinstance(value, str)
+        and not (isinstance(value, Tensor) and value.ndim == 0)
     )
     return value[start:stop] if has_rows else value
-
-

@@ -26,7 +26,7 @@ def launch(device: str, precision: str) -> Fabric:
         from lightning_fabric import Fabric
     with _no_command_line():
         fabric = Fabric(accelerator=kind, devices=1 if index is None else [index], precision=precision)
-    fabric.launch()
+        fabric.launch()
     return fabric
 
 

@@ -20,7 +20,7 @@ from gaplib.towers.adapt import TwoEncoders, as_towers
 from gaplib.training.chunked import ChunkedStep
 from gaplib.training.fabric import launch
 from gaplib.training.loop import OPTIMIZERS, PRECISIONS, SCHEDULES, Loop, NonFiniteLoss, rate_factor
-from gaplib.training.processes import drawn_by_all, joined
+from gaplib.training.processes import average_gradients, check_agreed, drawn_by_all, make_alike
 
 #: what ``Method.requires`` asks of a batch: requirement -> its fields
 FIELDS = {"views": ("image_view", "text_view"), "caption similarity": ("caption_similarity",)}
@@ -135,6 +135,7 @@ def fit(
     finally:
         paired.towers.train(was_training)
     paired.hand_over(loop.step)
+    make_alike(paired)
     return history
 
 
@@ -234,15 +235,15 @@ def prepare(
     paired = PairedTowers(as_towers(towers), objective)
     needed = _needed(paired)
     fabric = launch(device, precision)
+    wrapped, stepped = fabric.setup(paired, _optimizer(paired, optimizer, lr, weight_decay))
     note_device(fabric.device)
     by_step, total = _by_step(batches, first_step, steps), first_step + steps
-    trained: nn.Module = paired
-    if processes() > 1:
-        by_step = drawn_by_all(by_step, fabric.device)
-        trained = joined(paired, fabric.device, steps=steps, first_step=first_step, seed=seed, chunk=chunk is None)
-    wrapped, stepped = fabric.setup(trained, _optimizer(paired, optimizer, lr, weight_decay))
     in_chunks = None if chunk is None else ChunkedStep(paired, chunk, fabric)
     compute, backward = (in_chunks.terms, in_chunks.backward) if in_chunks else (wrapped, fabric.backward)
+    if processes() > 1:
+        check_agreed(fabric.device, steps=steps, first_step=first_step, seed=seed)
+        make_alike(paired)
+        by_step, backward = drawn_by_all(by_step, fabric.device), _averaging(backward, paired)
 
     def terms(step: int) -> Mapping[str, Tensor]:
         inputs = _fields(by_step(step), needed, all_known=not isinstance(objective, Objective))
@@ -262,6 +263,14 @@ def prepare(
     )
     loop.fabric = fabric
     return loop
+
+
+def _averaging(backward: Callable[[Tensor], Any], paired: nn.Module) -> Callable[[Tensor], Any]:
+    def averaged(loss: Tensor) -> None:
+        backward(loss)
+        average_gradients(paired.parameters())
+
+    return averaged
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

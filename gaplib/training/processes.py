@@ -1,21 +1,20 @@
 """``fit`` in several processes, however they were started: torchrun, ``fabric run``, Fabric's own launcher, or by hand.
 
-Each process gives its own batches; the loss is that of the joined batch (:mod:`gaplib.distributed`), and torch's
-``DistributedDataParallel`` makes the mean of the gradients. None of this is touched where one process trains.
+Each process gives its own batches; the loss is that of the joined batch (:mod:`gaplib.distributed`), and the gradients
+are averaged after the backward pass: at once and not while it runs, as ``DistributedDataParallel`` would, but whatever
+parameters a method leaves out, and after a pass in chunks too. None of this is touched where one process trains.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from gaplib.distributed import exchange_numbers, processes, rank
 
@@ -53,21 +52,19 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-def joined(module: nn.Module, device: torch.device, **agreed: int | str | None) -> nn.Module:
-    """``module`` on ``device``, with process 0's parameters, which it keeps in step with all the others' (DDP).
+def check_agreed(device: torch.device, **numbers: int) -> None:
+    """Raise ``ValueError``, in all processes, if one of ``numbers`` differs between them."""
+    for name, *values in zip(numbers, *exchange_numbers(list(numbers.values()), device), strict=True):
+        if len(set(values)) > 1:
+            raise ValueError(f"{name}: expected the same in all processes, got {values} by rank")
 
-    Raises:
-        ValueError: in all processes, if ``agreed`` (what each was called with) differs between them.
-    """
-    for name, value in agreed.items():
-        number = value if isinstance(value, int) else zlib.crc32(str(value).encode())
-        found = [row[0] for row in exchange_numbers([number], device)]
-        if len(set(found)) > 1:
-            shown = found if isinstance(value, int) else "others"
-            raise ValueError(f"{name}: expected the same in all processes, got {shown} (process {rank()} has {value})")
-    ids = [device.index] if device.type == "cuda" else None
-    # Towers may bring a logit scale that an objective of the table replaces.
-    return DistributedDataParallel(module.to(device), device_ids=ids, find_unused_parameters=True)
+
+@torch.no_grad()
+def make_alike(module: nn.Module) -> None:
+    """Give every process the parameters and buffers of process 0."""
+    if processes() > 1:
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor, 0)
 
 
 def drawn_by_all(draw: Callable[[int], Any], device: torch.device) -> Callable[[int], Any]:
@@ -94,17 +91,19 @@ def drawn_by_all(draw: Callable[[int], Any], device: torch.device) -> Callable[[
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Each gradient becomes its mean over the processes, for a backward pass that DDP did not see; in one exchange a
-    type. A parameter without a gradient must be without one in all processes."""
-    if processes() == 1:
-        return
-    by_type: dict[torch.dtype, list[torch.Tensor]] = {}
+    """Each gradient becomes its mean over the processes, in one exchange for each type of parameter.
+
+    A parameter that no process has a gradient of keeps none, so that an optimizer leaves it alone.
+    """
+    by_type: dict[torch.dtype, list[nn.Parameter]] = {}
     for parameter in parameters:
-        if parameter.grad is not None:
-            by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
-    for gradients in by_type.values():
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        if parameter.requires_grad:
+            by_type.setdefault(parameter.dtype, []).append(parameter)
+    for group in by_type.values():
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in group]
+        has = gradients[0].new_tensor([float(p.grad is not None) for p in group])
+        flat = torch.cat([has, *(gradient.reshape(-1) for gradient in gradients)])
         dist.all_reduce(flat)
-        flat /= processes()
-        for gradient, mean in zip(gradients, flat.split([z.numel() for z in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        anywhere, *means = (flat / processes()).split([len(group), *(p.numel() for p in group)])
+        for parameter, mean, used in zip(group, means, anywhere.tolist(), strict=True):
+            parameter.grad = mean.view_as(parameter) if used else None
