@@ -1,4 +1,4 @@
-"""Command line: ``python -m gaplib measure | methods | train | runs | leaderboard``.
+"""Command line: ``python -m gaplib measure | methods | train | runs | leaderboard | zoo``.
 
 Bad input is one line on stderr and exit status 2; a run that had to stop is 1; Ctrl-C is 130.
 """
@@ -90,6 +90,18 @@ def _parser() -> argparse.ArgumentParser:
     board.add_argument("--device", default="cpu", help="of the training: cpu, cuda, cuda:N or mps (default: %(default)s)")
     board.add_argument("--setting", default="tuned", help="tuned or paper (default: %(default)s)")
     board.add_argument("--steps", type=int, help="optimizer steps of every run")
+
+    zoo = add("zoo", _zoo, "Models x one data set: add a row of measurements for each model to a table.")
+    zoo.add_argument(
+        "--models",
+        metavar="A,B",
+        required=True,
+        help="open_clip:NAME[:PRETRAINED], hf:NAME (transformers) or st:NAME (sentence-transformers); folders work too",
+    )
+    zoo.add_argument("--data", metavar="KIND:FOLDER", required=True, help="images with captions, such as coco:FOLDER")
+    zoo.add_argument("--out", metavar="FILE.csv", type=Path, required=True, help="the table; rows are added to it")
+    zoo.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default: %(default)s)")
+    zoo.add_argument("--batch-size", type=int, default=64, help="images, and texts, at a time (default: %(default)s)")
     return parser
 
 
@@ -183,6 +195,22 @@ def _leaderboard(options: argparse.Namespace) -> None:
         rows = [(name, *(f"{value:.4f}" for value in row)) for name, row in means.iterrows()]
         _print_table(("method", *means.columns), rows)
         print(f"\n{len(frame)} rows, means over seeds; written to {options.out}")
+    if failed:
+        raise _Stopped(str(failed)) from failed
+
+
+def _zoo(options: argparse.Namespace) -> None:
+    options.when_interrupted = f"interrupted; the same command goes on from what is in {options.out}"
+    from gaplib.zoo import ZooFailed, table, zoo
+
+    models = [one.strip() for one in options.models.split(",") if one.strip()]
+    failed = None
+    try:
+        frame = zoo(models, options.data, options.out, device=options.device, batch_size=options.batch_size, note=_note)
+    except ZooFailed as error:
+        failed, frame = error, error.frame
+    if len(frame):
+        print(table(frame))
     if failed:
         raise _Stopped(str(failed)) from failed
 

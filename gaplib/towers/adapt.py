@@ -48,12 +48,40 @@ class HubTowers(nn.Module):
         return _embeddings(self.model.get_text_features(**texts))
 
 
+class RetrievalTowers(nn.Module):
+    """A model as BLIP's for retrieval: ``vision_model`` and ``vision_proj``, ``text_encoder`` and ``text_proj``.
+
+    Its embeddings are the projections of the first position, which its image-text contrastive loss compares.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model: Any = model
+
+    def encode_image(self, images: Any) -> Tensor:
+        """Embeddings (n, d), not normalised."""
+        images = images if isinstance(images, Mapping) else {"pixel_values": images}
+        return self.model.vision_proj(self.model.vision_model(**images).last_hidden_state[:, 0])
+
+    def encode_text(self, texts: Any) -> Tensor:
+        """Embeddings (n, d), not normalised."""
+        texts = texts if isinstance(texts, Mapping) else {"input_ids": texts}
+        return self.model.text_proj(self.model.text_encoder(**texts).last_hidden_state[:, 0])
+
+
+#: what a model of transformers has -> the towers that it makes
+_OF_TRANSFORMERS = {
+    ("get_image_features", "get_text_features"): HubTowers,
+    ("vision_model", "vision_proj", "text_encoder", "text_proj"): RetrievalTowers,
+}
+
+
 def as_towers(model: Any) -> nn.Module:
     """``model`` as a module with ``encode_image`` and ``encode_text``.
 
     Args:
         model: a module that has both (the package's own, open_clip's), one with ``get_image_features`` and
-            ``get_text_features`` (transformers), or two modules, the image's first.
+            ``get_text_features`` (transformers) or BLIP's projections, or two modules, the image's first.
 
     Returns:
         The module itself where it has the two methods, else one around it that shares its parameters.
@@ -71,8 +99,9 @@ def as_towers(model: Any) -> nn.Module:
     if isinstance(model, nn.Module):
         if all(callable(getattr(model, name, None)) for name in ("encode_image", "encode_text")):
             return model
-        if all(callable(getattr(model, name, None)) for name in ("get_image_features", "get_text_features")):
-            return HubTowers(model)
+        for names, towers in _OF_TRANSFORMERS.items():
+            if all(callable(getattr(model, name, None)) for name in names):
+                return towers(model)
     raise ValueError(
         "towers: expected a module with encode_image and encode_text (or get_image_features and get_text_features), "
         f"or two modules, got {type(model).__name__}"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaplib._devices import note_device
 
@@ -64,11 +64,12 @@ def encode_rows(
 
 
 @contextmanager
-def evaluating(towers: Any) -> Iterator[None]:
-    """Evaluation mode inside, the mode that was there before afterwards."""
-    training = towers.training
+def evaluating(towers: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every part is in the mode that it was in before, frozen ones too."""
+    modes = [(module, module.training) for module in towers.modules()]
     towers.eval()
     try:
         yield
     finally:
-        towers.train(training)
+        for module, training in modes:
+            module.training = training

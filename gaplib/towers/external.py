@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -12,20 +13,39 @@ from torch import Tensor, nn
 
 from gaplib._extras import need
 from gaplib._validate import check_choice
-from gaplib.data import DataUnavailable, cache_dir
+from gaplib.towers.loading import check_device, near, no_retries, nothing_unpickled, quiet, unavailable
 from gaplib.towers.two_tower import TwoTower, check_images, check_tokens, seeded
+
+#: Names that open_clip does not list, but knows where to find: both bring configuration, weights and tokenizer along.
+HUB, FOLDER = "hf-hub:", "local-dir:"
+_CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors", ".npz")
+_OFFLINE = (
+    "run the same call once where there is network and copy the hub's cache (the folder that HF_HOME names), or give a "
+    "file of weights (pretrained=FILE) or a folder (local-dir:FOLDER)"
+)
 
 
 class OpenClipTowers(TwoTower):
-    """An open_clip model behind the same interface; ``model`` is open_clip's own object."""
+    """An open_clip model behind the same interface; ``model`` is open_clip's own object.
 
-    def __init__(self, model: Any, name: str):
+    ``preprocess`` makes of a PIL image the tensor (3, image_size, image_size) that the model was evaluated with.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        name: str,
+        preprocess: Callable[[Any], Tensor] | None = None,
+        cache_dir: str | None = None,
+        **options: Any,
+    ):
         nn.Module.__init__(self)
         size = model.visual.image_size
-        self.model, self.name, self.channels = model, name, 3
+        self.model, self.name, self.channels, self.preprocess = model, name, 3, preprocess
         self.image_private = self.text_private = None
         self.image_size = size[0] if isinstance(size, (tuple, list)) else size
-        self.recipe = {"kind": "open_clip", "name": name}
+        self.recipe = {"kind": "open_clip", "name": name, **options}
+        self._tokenizer_options = {"cache_dir": cache_dir, "context_length": options.get("force_context_length")}
 
     @property
     def logit_scale(self) -> nn.Parameter:  # type: ignore[override]  # open_clip's own, not set here
@@ -44,49 +64,123 @@ class OpenClipTowers(TwoTower):
 
     def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
         """Embeddings (n, dim) of token ids int64 (n, L) as `tokenize` makes them."""
-        text = _text_config(self.name)
-        check_tokens(tokens, text.get("vocab_size", 49408), text.get("context_length", 77))
+        check_tokens(tokens, *_limits(self.model))
         return self.model.encode_text(tokens, normalize=normalize)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids int64 (n, L). CLIP's tokenizer works offline; `DataUnavailable` where one must be downloaded."""
-        import open_clip
-
         if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"texts: expected a list of at least one string, got {texts!r:.80}")
+        return self._tokenizer(list(texts))
+
+    @cached_property
+    def _tokenizer(self) -> Callable[[list[str]], Tensor]:
+        import open_clip
+
         try:
-            with quiet():
-                return open_clip.get_tokenizer(self.name)(list(texts))
+            with quiet(), no_retries(_needs_hub(self.name, "hf_tokenizer_name") or "siglip" in self.name.lower()):
+                return open_clip.get_tokenizer(self.name, **self._tokenizer_options)
         except (OSError, RuntimeError, ImportError) as error:
-            raise DataUnavailable(_reason(f"the tokenizer of {self.name!r}", error)) from error
+            raise unavailable(f"the tokenizer of {self.name!r}", error, _OFFLINE) from error
 
 
-def open_clip_towers(
-    name: str, pretrained: str | None = None, seed: int = 0, device: str | torch.device = "cpu"
+def from_open_clip(
+    name: str,
+    pretrained: str | Path | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    **options: Any,
 ) -> OpenClipTowers:
-    """Any model that open_clip lists, in evaluation mode: random by ``seed``, or with the weights of a tag.
+    """An open_clip model with its ``preprocess`` and its tokenizer (``tokenize``), in evaluation mode.
 
-    Raises ``ValueError`` for a name or tag that open_clip does not have (near ones are listed), and `DataUnavailable`
-    when weights (or a text tower that open_clip takes from the transformers library) cannot be had here.
+    Args:
+        name: a name that open_clip lists ("ViT-B-32"), ``"hf-hub:ORG/NAME"`` (a model of the hub with an
+            ``open_clip_config.json``) or ``"local-dir:FOLDER"`` (the same in a folder); these two bring their weights.
+        pretrained: with a listed name, one of its tags ("laion2b_s34b_b79k") or a checkpoint file: .pt as open_clip's
+            training writes it, .safetensors, .bin, .npz. ``None``: random weights.
+        seed: of random weights; torch's global random state is left as it was.
+        device: where the model is put.
+        options: of open_clip's ``create_model``, such as ``force_image_size``, ``precision`` or ``cache_dir``.
+
+    Returns:
+        :class:`OpenClipTowers`. Downloads go where open_clip puts them, so that nothing is downloaded twice.
+
+    Raises:
+        ValueError: a name or tag that open_clip does not have (near ones are named), a file or folder that is not there
+            or does not hold this model, a device that this machine does not have.
+        DataUnavailable: weights, or a text tower that is a model of the hub itself, that cannot be had here; it says
+            what to do. Weights are only read, never unpickled.
+
+    Example:
+        >>> towers = from_open_clip("ViT-S-32-alt", seed=1)
+        >>> towers.tokenize(["a photo of a cat"]).shape
+        torch.Size([1, 77])
     """
     need("open-clip", "open_clip")
     import open_clip
 
-    check_choice(name, "name", open_clip.list_models())
-    if pretrained is not None:
-        check_choice(pretrained, "pretrained", open_clip.list_pretrained_tags_by_model(name))
-    try:
-        with seeded(seed), quiet():
-            if pretrained is None:
-                model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
-            else:
-                with _no_retries():
-                    folder = str(cache_dir() / "open_clip")
-                    model = open_clip.create_model(name, pretrained=pretrained, cache_dir=folder)
-    except (OSError, RuntimeError, ImportError) as error:
-        what = f"the weights {pretrained!r} of {name!r}" if pretrained else f"a part of {name!r} that is downloaded"
-        raise DataUnavailable(_reason(what, error)) from error
-    return OpenClipTowers(model, name).eval().to(device)
+    device = check_device(device)
+    name, pretrained = check_open_clip(name, pretrained)
+    weights = pretrained is not None or (_elsewhere(name) and options.get("load_weights", True))
+    options = {"load_weights": weights, "pretrained_text": weights, **options}
+    if weights:
+        options = {"require_pretrained": True, **options}
+    local = name.startswith(FOLDER) or Path(pretrained or "").is_file()
+    download = not local and (weights or _needs_hub(name, "hf_model_name"))
+    with seeded(seed), quiet(), nothing_unpickled(), no_retries(download):
+        try:
+            model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained, **options)
+        except (OSError, RuntimeError, ImportError) as error:
+            if local:
+                raise _unloadable(name, pretrained, error) from error
+            what = f"the weights {pretrained!r} of {name!r}" if pretrained else f"{name!r}, or a part of it,"
+            raise unavailable(what, error, _OFFLINE) from error
+        except (ValueError, KeyError, TypeError, UnpicklingError) as error:
+            raise _unloadable(name, pretrained, error) from error
+    kept = {key: value for key, value in options.items() if key.startswith("force_")}
+    return OpenClipTowers(model, name, preprocess, options.get("cache_dir"), **kept).eval().to(device)
+
+
+def open_clip_towers(
+    name: str, pretrained: str | None = None, seed: int = 0, device: str | torch.device = "cpu", **options: Any
+) -> OpenClipTowers:
+    """:func:`from_open_clip`, by the name under which recipes know it."""
+    return from_open_clip(name, pretrained, seed, device, **options)
+
+
+def check_open_clip(name: str, pretrained: str | Path | None = None) -> tuple[str, str | None]:
+    """Both as open_clip spells them; ``ValueError`` if it does not know them. Nothing is loaded or downloaded."""
+    import open_clip
+
+    if not isinstance(name, str) or not name:
+        raise ValueError(
+            f"name: expected a name that open_clip lists, hf-hub:ORG/NAME or local-dir:FOLDER, got {name!r}"
+        )
+    if _elsewhere(name):
+        if pretrained is not None:
+            raise ValueError(f"pretrained: {name} brings its own weights, got {str(pretrained)!r} besides")
+        if name.startswith(FOLDER) and not Path(name.removeprefix(FOLDER), "open_clip_config.json").is_file():
+            raise ValueError(f"name: there is no open_clip_config.json in the folder {name.removeprefix(FOLDER)}")
+        return name, None
+    listed = open_clip.list_models()
+    name = name.replace("/", "-")  # as open_clip reads "ViT-B/32"
+    if name not in listed:
+        raise ValueError(
+            f"name: open_clip lists no model {name!r}{near(name, listed)} "
+            "(open_clip.list_models() has all; hf-hub:ORG/NAME and local-dir:FOLDER work too)"
+        )
+    if pretrained is None or Path(pretrained).is_file():
+        return name, None if pretrained is None else str(pretrained)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if str(pretrained) not in tags:
+        if Path(pretrained).suffix in _CHECKPOINTS:
+            raise ValueError(f"pretrained: there is no file {pretrained}")
+        listed_tags = f"one of {', '.join(tags)}" if tags else "no tag, as open_clip has none for it,"
+        raise ValueError(
+            f"pretrained: expected for {name} {listed_tags} or a checkpoint file, got {str(pretrained)!r}"
+            f"{near(str(pretrained), tags)}"
+        )
+    return name, str(pretrained)
 
 
 def torchvision_image_tower(name: str, seed: int = 0, mode: str = "eval") -> nn.Module:
@@ -122,42 +216,30 @@ def torchvision_image_tower(name: str, seed: int = 0, mode: str = "eval") -> nn.
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep a library's remarks to the root logger (and the handler that they would install) out of a page."""
-    root, level, handler = logging.getLogger(), logging.getLogger().level, logging.NullHandler()
-    root.addHandler(handler)
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
+def _elsewhere(name: str) -> bool:
+    return name.startswith((HUB, FOLDER))
 
 
-def _text_config(name: str) -> dict:
+def _needs_hub(name: str, part: str) -> bool:
+    """Whether ``part`` of a model comes from the hub: of all its models, and of listed ones whose text tower is one."""
     import open_clip
 
-    return open_clip.get_model_config(name).get("text_cfg", {})
+    return name.startswith(HUB) or (not _elsewhere(name) and part in open_clip.get_model_config(name)["text_cfg"])
 
 
-@contextmanager
-def _no_retries() -> Iterator[None]:
-    """Without network, let the model hub say so at once (from its cache if it can) and not after minutes of retries."""
-    import requests
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    try:
-        requests.head(constants.ENDPOINT, timeout=4)
-    except requests.RequestException:
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+def _unloadable(name: str, pretrained: str | None, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    what = (
+        f"pretrained: open_clip cannot load {pretrained} as {name}"
+        if pretrained
+        else f"name: open_clip cannot load {name}"
+    )
+    return ValueError(f"{what} ({reason:.300})")
 
 
-def _reason(what: str, error: Exception) -> str:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"{what} cannot be had here ({first})"
+def _limits(model: Any) -> tuple[int, int | None]:
+    """Size of the vocabulary, and the most tokens a text can have, as the model itself has them."""
+    text = getattr(model, "text", model)
+    size = getattr(text, "vocab_size", None) or getattr(model, "vocab_size", None)
+    longest = getattr(text, "context_length", None) or getattr(model, "context_length", None)
+    return size or torch.iinfo(torch.int32).max, longest
