@@ -228,9 +228,8 @@ class _Encoder:
 def _encoder(model: Any, processor: Any, preprocess: Any, tokenizer: Any) -> _Encoder:
     if callable(getattr(model, "encode", None)) and not hasattr(model, "encode_image"):
         return _of_sentence_transformers(model)
-    if processor is not None:
-        model = HubModel(model, processor)
     try:
+        model = model if processor is None else HubModel(model, processor)
         towers: Any = as_towers(model)
     except ValueError as error:
         raise ValueError(f"model: {str(error).removeprefix('towers: ')}") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -135,7 +134,7 @@ def from_open_clip(
                 raise _unloadable(name, pretrained, error) from error
             what = f"the weights {pretrained!r} of {name!r}" if pretrained else f"{name!r}, or a part of it,"
             raise unavailable(what, error, _OFFLINE) from error
-        except (ValueError, KeyError, TypeError, UnpicklingError) as error:
+        except Exception as error:  # a damaged file fails in a way of its own in each library that reads it
             raise _unloadable(name, pretrained, error) from error
     kept = {key: value for key, value in options.items() if key.startswith("force_")}
     return OpenClipTowers(model, name, preprocess, options.get("cache_dir"), **kept).eval().to(device)
