@@ -155,7 +155,7 @@ def test_every_part_is_in_its_mode_afterwards(fails):
     model.frozen.eval()  # a part that its owner keeps in evaluation mode
     data = [(torch.ones(2), torch.ones(2))] * 3 + [(torch.ones(3 if fails else 2), torch.ones(2))]
     if fails:
-        with pytest.raises(ValueError, match="^data: expected tensors of one shape"):
+        with pytest.raises(ValueError, match=r"^data: expected tensors of one shape"):
             gaplib.embed(model, data)
     else:
         gaplib.embed(model, data)
@@ -197,7 +197,7 @@ def test_saved_and_loaded(tmp_path):
     assert all(torch.equal(getattr(back, name), getattr(pairs, name)) for name in ("image", "text", "pairs"))
     assert [file.name for file in tmp_path.iterdir()] == ["e.safetensors"]
     (tmp_path / "e.safetensors").write_bytes(b"x")
-    with pytest.raises(ValueError, match="^path: expected a file that EmbeddedPairs.save wrote"):
+    with pytest.raises(ValueError, match=r"^path: expected a file that EmbeddedPairs.save wrote"):
         EmbeddedPairs.load(tmp_path / "e.safetensors")
 
 
@@ -269,7 +269,7 @@ def test_bad_options(towers, options, message):
 
 
 def test_models_that_do_not_embed(towers):
-    with pytest.raises(ValueError, match="^model: expected a module with encode_image"):
+    with pytest.raises(ValueError, match=r"^model: expected a module with encode_image"):
         gaplib.embed(nn.Linear(2, 2), DATA)
 
     class Broken(Watched):
@@ -280,11 +280,11 @@ def test_models_that_do_not_embed(towers):
             return x[:, :1]
 
     data = [(torch.ones(2), torch.ones(2))] * 5
-    with pytest.raises(ValueError, match="^model: 2 of 5 images have no finite embedding, first row 1$"):
+    with pytest.raises(ValueError, match=r"^model: 2 of 5 images have no finite embedding, first row 1$"):
         gaplib.embed(Broken(), data)
-    with pytest.raises(ValueError, match="^model: 1 of 1 captions have no finite embedding"):
+    with pytest.raises(ValueError, match=r"^model: 1 of 1 captions have no finite embedding"):
         gaplib.embed(Broken(), [(torch.ones(2), torch.zeros(2))])
-    with pytest.raises(ValueError, match="^model: expected embeddings of one dimension .* got 2 and 1$"):
+    with pytest.raises(ValueError, match=r"^model: expected embeddings of one dimension .* got 2 and 1$"):
         gaplib.embed(Broken(), data[:1])
     with pytest.raises(ValueError, match=r"^model: expected embeddings \(1, d\) of 1 inputs, got shape \(2,\)"):
         gaplib.embed(Flat(), data[:1])

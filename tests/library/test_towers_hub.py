@@ -103,7 +103,7 @@ def test_weights_that_are_missing_are_not_made_up(folders, tmp_path):
     """transformers would fill them with random numbers, and only warn."""
     from safetensors.torch import load_file, save_file
 
-    model, processor, folder = folders["clip"]
+    _model, processor, folder = folders["clip"]
     weights = load_file(folder / "model.safetensors")
     del weights["text_projection.weight"]
     processor.save_pretrained(tmp_path)
@@ -133,11 +133,11 @@ def test_nothing_is_unpickled(folders, tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "harmed"), "w"))
 
-    model, processor, folder = folders["clip"]
+    _model, processor, folder = folders["clip"]
     processor.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     torch.save({"text_projection.weight": Harm()}, tmp_path / "pytorch_model.bin", pickle_module=pickle)
-    with pytest.raises(ValueError, match="^name: transformers cannot load"):
+    with pytest.raises(ValueError, match=r"^name: transformers cannot load"):
         from_hub(tmp_path)
     assert not (tmp_path / "harmed").exists()
 

@@ -1,4 +1,4 @@
-"""open_clip's models as people have them: files, folders and the hub's cache, with their own transform and tokenizer."""
+"""open_clip's models as people have them: files, folders, the hub's cache, with their own transform and tokenizer."""
 
 import json
 import pickle

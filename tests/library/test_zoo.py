@@ -101,7 +101,9 @@ def test_a_failing_model_says_why_and_the_others_go_on(models, tmp_path):
     (tmp_path / "empty").mkdir()
     bad = f"hf:{tmp_path}/empty"
     said = []
-    with pytest.raises(zoo.ZooFailed, match="^1 models could not be measured: hf:.*transformers cannot load") as failed:
+    with pytest.raises(
+        zoo.ZooFailed, match=r"^1 models could not be measured: hf:.*transformers cannot load"
+    ) as failed:
         zoo.zoo([models[0], bad, models[1]], Data(), tmp_path / "zoo.csv", data_name="fake", note=said.append)
     assert list(failed.value.errors) == [bad]
     assert failed.value.frame["model"].tolist() == models[:2]
@@ -154,7 +156,7 @@ def test_the_table_in_order(frame):
     assert "far&lt;b&gt;" in html
     assert html.count("<tr>") == 4
     assert html.count('scope="col"') == 2 + len(zoo.SHOWN)
-    with pytest.raises(ValueError, match="^order: expected one of centroid_distance"):
+    with pytest.raises(ValueError, match=r"^order: expected one of centroid_distance"):
         zoo.table(frame, order="model")
 
 
@@ -184,7 +186,7 @@ def test_names_of_models(text, wanted):
 
 @pytest.mark.parametrize("text", ["", "RN50", "hf:", "tf:name"])
 def test_names_that_are_none(text):
-    with pytest.raises(ValueError, match="^models: expected open_clip:NAME"):
+    with pytest.raises(ValueError, match=r"^models: expected open_clip:NAME"):
         zoo.parse(text)
 
 
@@ -251,5 +253,5 @@ def test_a_table_with_words_for_numbers(frame, tmp_path):
 
 
 def test_data_need_a_name(models, tmp_path):
-    with pytest.raises(ValueError, match="^data: expected the name of a data set"):
+    with pytest.raises(ValueError, match=r"^data: expected the name of a data set"):
         zoo.zoo(models[:1], Data(), tmp_path / "zoo.csv")

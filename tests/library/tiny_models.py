@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-WORDS = "[PAD] [UNK] [BOS] [EOS] a photo of cat dog red the".split()
+WORDS = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "a", "photo", "of", "cat", "dog", "red", "the"]
 CAPTIONS = [["a photo of a cat", "the cat"], ["the dog"], ["a red dog", "red", "a photo of the red dog"]]
 PAIRS = [0, 0, 1, 2, 2, 2]  # the image of each caption
 
