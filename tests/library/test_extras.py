@@ -20,7 +20,7 @@ MODULE = {"ipython": "IPython", "open-clip-torch": "open_clip", "pillow": "PIL",
 #: what imports nothing beyond the core, subpackages included
 CORE = re.compile(
     r"gaplib(\.__main__|\.geometry.*|\.losses.*|\.methods|\.posthoc|\.evaluation.*|\.information|\.stats|\.pairs|\.claims.*"
-    r"|\.theory.*|\.open_clip_loss|\.embedding_files|\.swapping|\.temperature|\.tiled|\.data|\.data\.worlds)?"
+    r"|\.theory.*|\.open_clip_loss|\.embedding_files.*|\.measuring.*|\.swapping|\.temperature|\.tiled|\.data|\.data\.worlds)?"
 )
 
 

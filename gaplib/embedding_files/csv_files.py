@@ -1,0 +1,32 @@
+"""CSV: numbers, one row an embedding, with or without a heading."""
+
+from __future__ import annotations
+
+import csv as csv_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gaplib.embedding_files.entry import Entry, gathered, reading
+
+_ROWS = 2**12
+
+
+def csv(path: Path) -> dict[str, Entry]:
+    """The matrix of a .csv file, without a name. A first line in which no field is a number is a heading."""
+    with reading(path, ".csv"):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = next(csv_module.reader(file), [])
+        header = 0 if first and not any(_is_number(field) for field in first) else None
+        with pd.read_csv(path, header=header, dtype=np.float64, float_precision="round_trip", chunksize=_ROWS) as read:
+            open_matrix = gathered((block.to_numpy() for block in read), len(first))
+        return {"": Entry.of(open_matrix(), open_matrix)}
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
