@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,45 @@ def retrieval_of(
         for k in ks:
             out[f"{direction}@{k}"] = _expected_hits(above, level, right, k).mean()
     return out
+
+
+@torch.no_grad()
+def sampled_hits(
+    queries: torch.Tensor,
+    candidates: Callable[[int], Iterable[torch.Tensor]],
+    groups_queries: np.ndarray,
+    groups_candidates: np.ndarray,
+) -> float:
+    """Hit rate at 1 of some queries among candidates that come in blocks: what :func:`retrieval` finds for them.
+
+    queries: (n, d) unit rows. candidates: gives blocks of at most so many unit rows, in the order of their groups'
+    integers ``groups_candidates``; it is called twice. Every query has a right answer.
+    """
+    n = len(queries)
+    tolerance = _TIE_ULPS * torch.finfo(queries.dtype).eps
+    best = queries.new_full((n,), -torch.inf)
+    above, level, right = (torch.zeros(n, dtype=torch.int64) for _ in range(3))
+    asked = np.isin(groups_candidates, groups_queries)
+    size = max(1, _SCORES_AT_A_TIME // n)
+    for counting in (False, True):
+        start = 0
+        for block in candidates(size):
+            groups, some = groups_candidates[start : start + len(block)], asked[start : start + len(block)]
+            start += len(block)
+            # Right answers are among few of the candidates: those of groups that a query has.
+            at = np.flatnonzero(some)
+            own = torch.from_numpy(groups_queries[:, None] == groups[None, at])
+            if not counting:
+                if len(at):
+                    answers = (queries @ block[at].to(queries.dtype).T).masked_fill_(~own, -torch.inf)
+                    best = torch.maximum(best, answers.amax(dim=1))
+                continue
+            scores = queries @ block.to(queries.dtype).T
+            right += _number(own & (scores[:, at] >= (best - tolerance)[:, None]), 1)
+            scores[:, at] = scores[:, at].masked_fill(own, -torch.inf)
+            above += _number(scores > (best + tolerance)[:, None], 1)
+            level += _number(scores >= (best - tolerance)[:, None], 1)
+    return float(_expected_hits(above, level - above, right.clamp(min=1), 1).mean())
 
 
 def mean_recall(x: Any, y: Any, k: int = 1, groups: Any = None) -> float:

@@ -71,12 +71,7 @@ def alignment(x: Any, y: Any) -> torch.Tensor:
 
 
 def alignment_of(data: Embeddings) -> torch.Tensor:
-    return _squared_distances(data).mean()
-
-
-def _squared_distances(data: Embeddings) -> torch.Tensor:
-    """(n,) squared distances of the true pairs."""
-    return torch.cat([difference.square_().sum(dim=1) for _, difference in data.differences()])
+    return data.squared_distances.mean()
 
 
 def true_pair_cosine(x: Any, y: Any) -> torch.Tensor:
@@ -89,7 +84,7 @@ def true_pair_cosine(x: Any, y: Any) -> torch.Tensor:
 
 
 def true_pair_cosine_of(directions: Embeddings) -> torch.Tensor:
-    return (1 - _squared_distances(directions) / 2).mean()
+    return (1 - directions.squared_distances / 2).mean()
 
 
 def relative_modality_gap(x: Any, y: Any) -> torch.Tensor:
@@ -141,7 +136,7 @@ def relative_modality_gap_unhalved(x: Any, y: Any) -> torch.Tensor:
 
 def dissimilarities_of(directions: Embeddings) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean (1 - cos) / 2 over true pairs, and over distinct rows of each modality."""
-    between = _squared_distances(directions).mean() / 4
+    between = directions.squared_distances.mean() / 4
     return between, dissimilarity(directions.x), dissimilarity(directions.y)
 
 

@@ -13,28 +13,37 @@ from gaplib.stats import Floor, permutation_floor
 REPEATS = 200
 
 
-def exchange_signs(data: Embeddings, seed: int) -> torch.Tensor:
-    """(REPEATS, n) of -1 where a pair is exchanged and 1 elsewhere, as :func:`gaplib.stats.permutation_floor` draws it.
+class Exchanges:
+    """Which pairs are exchanged in which repeat, as :func:`gaplib.stats.permutation_floor` draws it.
 
-    The pairs of a group are exchanged together.
+    The pairs of a group are exchanged together. A bit a repeat and group is kept: 25 bytes a pair at most.
     """
-    rng, codes = np.random.default_rng(seed), data.codes
-    number = codes.max() + 1
-    signs = np.stack([np.where(rng.random(number) < 0.5, -1.0, 1.0)[codes] for _ in range(REPEATS)])
-    return torch.from_numpy(signs).to(data.x.device)
+
+    def __init__(self, data: Embeddings, seed: int) -> None:
+        rng, self.codes = np.random.default_rng(seed), data.codes
+        number = int(self.codes.max()) + 1
+        self.bits = np.stack([np.packbits(rng.random(number) < 0.5) for _ in range(REPEATS)])
+
+    def signs(self, rows: slice) -> torch.Tensor:
+        """(REPEATS, rows) of -1 where a pair is exchanged and 1 elsewhere, float64."""
+        byte, bit = np.divmod(self.codes[rows], 8)
+        exchanged = (self.bits[:, byte] >> (7 - bit).astype(np.uint8)) & 1
+        return torch.from_numpy(1 - 2.0 * exchanged)
 
 
-def exchanged_gaps(data: Embeddings, signs: torch.Tensor) -> torch.Tensor:
+def exchanged_gaps(data: Embeddings, exchanges: Exchanges) -> torch.Tensor:
     """(REPEATS,) lengths of the gap: an exchange turns the sign of a pair's difference, and the gap is their mean."""
-    sums = sum((signs[:, rows] @ difference for rows, difference in data.differences()), data.x.new_zeros(()))
+    sums = torch.zeros((), dtype=torch.float64, device=data.x.device)
+    for rows, difference in data.differences():
+        sums = sums + exchanges.signs(rows).to(difference.device) @ difference
     return (sums / len(data.x)).norm(dim=1)
 
 
-def centroid_floor(data: Embeddings, signs: torch.Tensor) -> Floor:
-    return summary(exchanged_gaps(data, signs))
+def centroid_floor(data: Embeddings, exchanges: Exchanges) -> Floor:
+    return summary(exchanged_gaps(data, exchanges))
 
 
-def relative_floor(directions: Embeddings, signs: torch.Tensor) -> Floor:
+def relative_floor(directions: Embeddings, exchanges: Exchanges) -> Floor:
     """Floor of the relative gap, all repeats in one product.
 
     An exchange keeps the true pairs and the pooled cloud, so that what the gap loses goes to the spread inside the
@@ -42,7 +51,7 @@ def relative_floor(directions: Embeddings, signs: torch.Tensor) -> Floor:
     """
     n = len(directions.x)
     between, within_x, within_y = distance.dissimilarities_of(directions)
-    lost = distance.centroid_distance_of(directions).square() - exchanged_gaps(directions, signs).square()
+    lost = distance.centroid_distance_of(directions).square() - exchanged_gaps(directions, exchanges).square()
     within = (within_x + within_y) / 2 + lost * n / (8 * (n - 1))
     return summary(distance.ratio(between, within.clamp(min=0)))
 

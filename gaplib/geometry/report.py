@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gaplib._validate import check_integer, check_labels
-from gaplib.evaluation.retrieval import retrieval_of
+from gaplib._validate import check_integer, check_labels, check_pair
+from gaplib.evaluation.retrieval import retrieval_of, sampled_hits
 from gaplib.geometry import distance, floors
 from gaplib.geometry.inputs import Embeddings, read_two, row_numbers
 from gaplib.geometry.metrics import METRICS, SECTIONS, Metric
 from gaplib.geometry.report_rendering import Row, as_html, as_text
-from gaplib.geometry.separability import equal_rows
+from gaplib.geometry.separability import equal_rows, row_choices
+from gaplib.geometry.stored import StoredRows
 from gaplib.stats import Floor
 
 # What grows with the square of the rows, or is fitted again and again, is estimated on a sample where there are many:
@@ -165,7 +166,9 @@ def gap_report(
     retrieval are drawn at random with ``seed``; ``notes`` says so. All other metrics and floors use all rows.
 
     Args:
-        x, y: (n, d), n >= 2, rows of norm one, NumPy or torch, any float type.
+        x, y: (n, d), n >= 2, rows of norm one, NumPy or torch, any float type; or both
+            :class:`gaplib.geometry.stored.StoredRows`, which are gone through in blocks, so that more rows than memory
+            holds can be measured.
         seed: of the split and of the floors.
         paired: whether row i of ``x`` belongs to row i of ``y``. ``False`` leaves out what needs true pairs (relative
             modality gap, alignment, true-pair cosine, mutual kNN alignment, cross-uniformity, retrieval), and lets the
@@ -198,8 +201,7 @@ def gap_report(
     names = tuple(names)  # type: ignore[assignment]  # how many there are is checked next
     if len(names) != 2 or not all(isinstance(name, str) and name for name in names) or names[0] == names[1]:
         raise ValueError(f"names: expected two different strings, got {names!r}")
-    u, v = read_two(x, y, paired=paired, min_rows=2)
-    single = max(x.dtype.itemsize, y.dtype.itemsize) < 8
+    u, v, single = _read(x, y, paired)
     data = Embeddings(u, v, bool(paired), _codes(groups, len(u), paired))
     rows = row_numbers(data.x), row_numbers(data.y)
     # Equal rows of one group are one item; without groups every row is.
@@ -221,6 +223,18 @@ def gap_report(
         retrieval_chance=chance,
         floors=_floors(data, seed),
     )
+
+
+def _read(x: Any, y: Any, paired: bool) -> tuple[Any, Any, bool]:
+    """Both modalities as float64 unit rows, and whether they came with fewer bits."""
+    if isinstance(x, StoredRows) and isinstance(y, StoredRows):
+        for z, name in ((x, "x"), (y, "y")):
+            if len(z) < 2:
+                raise ValueError(f"{name}: expected at least 2 rows, got {len(z)}")
+        check_pair(x, y, paired=paired)
+        return x, y, x.half_or_single and y.half_or_single
+    u, v = read_two(x, y, paired=paired, min_rows=2)
+    return u, v, max(x.dtype.itemsize, y.dtype.itemsize) < 8
 
 
 def _codes(groups: Any, n: int, paired: bool) -> np.ndarray | None:
@@ -312,15 +326,29 @@ def _of(metric: Metric, data: Embeddings, items: tuple[np.ndarray, np.ndarray], 
     if metric.one_modality or by_groups:
         own = data.codes if data.paired else np.arange(max(map(len, items)))
         drawn = [index[_drawn(own[index], _limit(metric.sample), seed)] for index in items]
-        x, y = (z if len(index) == len(z) else z[index] for z, index in zip((data.x, data.y), drawn, strict=True))
+        x, y = (_at(z, index, metric.sample == "all") for z, index in zip((data.x, data.y), drawn, strict=True))
         if by_groups:
             return [float(by_groups(x, y, *(own[index] for index in drawn)))]
         return [metric.of(x, seed), metric.of(y, seed)]
     return [metric.of(data if metric.sample == "all" else _some_pairs(data, _limit(metric.sample), seed), seed)]
 
 
+def _at(z: Any, index: np.ndarray, many: bool) -> Any:
+    """Some or all rows of ``z``, in their order; where they may be ``many``, stored ones stay stored."""
+    if isinstance(z, StoredRows) and not many:
+        return z[index]
+    if len(index) == len(z):
+        return z
+    return z.take(index) if isinstance(z, StoredRows) else z[index]
+
+
 def _balanced(data: Embeddings, seed: int) -> Embeddings:
-    return Embeddings(*equal_rows(data.x, data.y, seed), groups=data.groups)
+    """As many rows in both modalities; of the larger one, a random choice."""
+    if isinstance(data.x, torch.Tensor):
+        return Embeddings(*equal_rows(data.x, data.y, seed), groups=data.groups)
+    choices = row_choices((len(data.x), len(data.y)), seed)
+    x, y = (z if index is None else z.take(index) for z, index in zip((data.x, data.y), choices, strict=True))
+    return Embeddings(x, y, groups=data.groups)
 
 
 def _some_pairs(data: Embeddings, limit: int, seed: int) -> Embeddings:
@@ -330,16 +358,16 @@ def _some_pairs(data: Embeddings, limit: int, seed: int) -> Embeddings:
 
 def _floors(data: Embeddings, seed: int) -> dict[str, Floor]:
     balanced, gap = _balanced(data, seed), distance.gap_vector_of(data)
-    signs = floors.exchange_signs(balanced, seed)
+    exchanges = floors.Exchanges(balanced, seed)
     found = {
-        "centroid_distance": floors.centroid_floor(balanced, signs),
+        "centroid_distance": floors.centroid_floor(balanced, exchanges),
         "linear_separability": floors.separability_floor(_some_pairs(data, SEPARABILITY_PAIRS, seed), seed),
     }
     if gap.norm() > distance.NO_GAP:
         null = distance.rotation_null_of(len(gap), min(distance.TOP, len(gap)), floors.REPEATS, seed)
         found["top5_coordinate_share"] = floors.summary(null)
     if data.paired:
-        found["relative_modality_gap"] = floors.relative_floor(data.directions(), signs)
+        found["relative_modality_gap"] = floors.relative_floor(data.directions(), exchanges)
     return found
 
 
@@ -347,9 +375,17 @@ def _retrieval(
     data: Embeddings, items: tuple[np.ndarray, np.ndarray], dtype: torch.dtype, seed: int
 ) -> tuple[dict[str, float], float]:
     """Retrieval at 1 in both directions, in the precision of the input, and its chance."""
-    x, y = (z[index].to(dtype) for z, index in zip((data.x, data.y), items, strict=True))
     own_x, own_y = (data.codes[index] for index in items)
     some_x, some_y = (_drawn(own, _queries(items), seed) for own in (own_x, own_y))
+    chance = float(np.bincount(own_x) @ np.bincount(own_y) / (len(own_x) * len(own_y)))
+    if not isinstance(data.x, torch.Tensor):
+        first, second = (_at(z, index, True) for z, index in zip((data.x, data.y), items, strict=True))
+        directions = ((first, second, own_x, own_y, some_x), (second, first, own_y, own_x, some_y))
+        return {
+            name: sampled_hits(one[some].to(dtype), other.split, own[some], others)
+            for name, (one, other, own, others, some) in zip(_RETRIEVAL, directions, strict=True)
+        }, chance
+    x, y = (z[index].to(dtype) for z, index in zip((data.x, data.y), items, strict=True))
     if len(some_x) == len(x) and len(some_y) == len(y):
         found = retrieval_of(x, y, own_x, own_y, (1,))
     else:
@@ -357,5 +393,4 @@ def _retrieval(
             "image_to_text@1": retrieval_of(x[some_x], y, own_x[some_x], own_y, (1,))["image_to_text@1"],
             "text_to_image@1": retrieval_of(x, y[some_y], own_x, own_y[some_y], (1,))["text_to_image@1"],
         }
-    hits = {name: float(found[name.replace("_at_", "@")]) for name in _RETRIEVAL}
-    return hits, float(np.bincount(own_x) @ np.bincount(own_y) / (len(own_x) * len(own_y)))
+    return {name: float(found[name.replace("_at_", "@")]) for name in _RETRIEVAL}, chance

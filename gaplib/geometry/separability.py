@@ -92,10 +92,19 @@ def separability_of(data: Embeddings, seed: int = 0, C: float | None = 1.0) -> t
 
 def equal_rows(x: torch.Tensor, y: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Both with the smaller number of rows; of the larger one, a random choice."""
-    n = min(len(x), len(y))
-    rng = np.random.default_rng(seed)
-    x, y = (z if len(z) == n else z[torch.from_numpy(rng.permutation(len(z))[:n]).to(z.device)] for z in (x, y))
+    choices = row_choices((len(x), len(y)), seed)
+    x, y = (
+        z if index is None else z[torch.from_numpy(index).to(z.device)]
+        for z, index in zip((x, y), choices, strict=True)
+    )
     return x, y
+
+
+def row_choices(numbers: tuple[int, int], seed: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Of either number of rows, which of them make it the smaller of the two: ``None`` where all do."""
+    n, rng = min(numbers), np.random.default_rng(seed)
+    first, second = (None if number == n else rng.permutation(number)[:n] for number in numbers)
+    return first, second
 
 
 def _check_groups(groups: Any, n: int) -> np.ndarray:

@@ -17,9 +17,10 @@ from gaplib.tiled import gaussian_lse
 # Rows and entries of one tile of the kernel when the caller does not say: as fast as the whole matrix at any size.
 _TILE_ROWS = 128
 _TILE_ENTRIES = 2**21
-# Above so many singular values the nuclear norm is tried from the Gram matrix first, several times as fast, and kept
-# where its round-off is certain to be below this share.
+# Above so many singular values, or so many rows for each of them, the nuclear norm is tried from the Gram matrix first,
+# several times as fast, and kept where its round-off is certain to be below this share.
 _GRAM_FROM = 1024
+_GRAM_ROWS = 64
 _GRAM_ERROR = 1e-9
 
 
@@ -132,6 +133,14 @@ def wasserstein_uniformity_of(data: Embeddings) -> torch.Tensor:
 def _nuclear_norm(parts: Sequence[torch.Tensor], mean: torch.Tensor) -> torch.Tensor:
     """Sum of the singular values of all rows less ``mean``."""
     n, d = sum(map(len, parts)), len(mean)
+    if n > _GRAM_ROWS * d:
+        gram = mean.new_zeros(d, d)
+        for part in parts:
+            for block in part.split(ROWS_AT_A_TIME):
+                centred = block - mean
+                gram += centred.T @ centred
+        if (total := _from_variances(torch.linalg.eigvalsh(gram).clamp(min=0))) is not None:
+            return total
     if n > 2 * d:
         # Rows are taken in by blocks, so that no copy of them all is made.
         blocks = (block - mean for part in parts for block in part.split(max(4 * d, ROWS_AT_A_TIME)))
@@ -139,15 +148,19 @@ def _nuclear_norm(parts: Sequence[torch.Tensor], mean: torch.Tensor) -> torch.Te
         for block in blocks:
             factor = torch.linalg.qr(torch.cat([factor, block]), mode="r").R
         return spectrum(factor).sum()
-    centred = torch.cat(list(parts)) - mean
+    centred = torch.cat([block for part in parts for block in part.split(ROWS_AT_A_TIME)]) - mean
     if min(n, d) > _GRAM_FROM:
         # Without their mean, n rows have at most n - 1 directions.
-        variances = _variances(centred)[int(n <= d) :]
-        singular = variances.sqrt()
-        error = torch.finfo(centred.dtype).eps * variances[-1] * (0.5 / singular).sum()
-        if error < _GRAM_ERROR * singular.sum():
-            return singular.sum()
+        if (total := _from_variances(_variances(centred)[int(n <= d) :])) is not None:
+            return total
     return spectrum(centred).sum()
+
+
+def _from_variances(variances: torch.Tensor) -> torch.Tensor | None:
+    """Sum of the roots of eigenvalues in ascending order; ``None`` where their round-off might show."""
+    singular = variances.sqrt()
+    error = torch.finfo(variances.dtype).eps * variances[-1] * (0.5 / singular).sum()
+    return singular.sum() if error < _GRAM_ERROR * singular.sum() else None
 
 
 def effective_rank(x: Any) -> torch.Tensor:
@@ -169,16 +182,25 @@ def effective_rank(x: Any) -> torch.Tensor:
 
 
 def effective_rank_of(x: torch.Tensor) -> torch.Tensor:
-    largest = x.abs().amax()
+    n, d = x.shape
+    largest = torch.stack([rows.abs().amax() for rows in x.split(ROWS_AT_A_TIME)]).amax()
     if largest == 0:
         return torch.ones_like(largest)
-    x = x / largest
-    energy = torch.linalg.vector_norm(x).square()
-    x -= x.mean(dim=0)
-    variances = _variances(x)
+    mean = x.mean(dim=0) / largest
+    energy, gram = torch.zeros_like(largest), torch.zeros_like(largest)
+    blocks = []
+    for rows in x.split(ROWS_AT_A_TIME):
+        rows = rows / largest
+        energy = energy + torch.linalg.vector_norm(rows).square()
+        rows -= mean
+        if n > d:
+            gram = gram + rows.T @ rows
+        else:
+            blocks.append(rows)
+    variances = torch.linalg.eigvalsh(gram).clamp(min=0) if n > d else _variances(torch.cat(blocks))
     total = variances.sum()
     # What the subtraction of the mean leaves of equal rows is round-off: no spectrum to speak of.
-    if total <= energy * (8 * torch.finfo(x.dtype).eps) ** 2:
+    if total <= energy * (8 * torch.finfo(largest.dtype).eps) ** 2:
         return torch.ones_like(total)
     return torch.special.entr(variances / total).sum().exp().clamp(min=1)
 

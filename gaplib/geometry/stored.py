@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,28 +79,35 @@ class StoredRows:
         return blocks[0] if len(blocks) == 1 else torch.cat([torch.empty(0, self.shape[1]).double(), *blocks])
 
     def __getitem__(self, rows: slice | np.ndarray | torch.Tensor) -> torch.Tensor:
-        return unit_rows(self.raw(rows))
+        x = self.raw(rows)
+        # Squares of floats of fewer bits cannot leave the range of doubles.
+        return x.div_(x.norm(dim=1, keepdim=True)) if self.half_or_single else unit_rows(x)
 
     def take(self, rows: np.ndarray) -> StoredRows:
         """The rows at ``rows``, still stored."""
         index = rows if self.index is None else self.index[rows]
         return StoredRows(self.name, self.parts, self.shape[1], self.half_or_single, index)
 
-    def blocks(self, size: int = ROWS_AT_A_TIME) -> Iterator[tuple[slice, torch.Tensor]]:
+    def blocks(self, size: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """Row numbers and rows, block by block."""
+        size = size or ROWS_AT_A_TIME
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             yield rows, self[rows]
 
-    def split(self, size: int = ROWS_AT_A_TIME) -> Iterator[torch.Tensor]:
+    def split(self, size: int | None = None) -> Iterator[torch.Tensor]:
         """As torch's: blocks of rows."""
         return (rows for _, rows in self.blocks(size))
 
     def sum(self, dim: int = 0) -> torch.Tensor:
         """Of the rows; ``dim`` is 0."""
+        return self._sum
+
+    @cached_property
+    def _sum(self) -> torch.Tensor:
         total = torch.zeros(self.shape[1], dtype=torch.float64)
         for rows in self.split():
-            total += rows.sum(dim=dim)
+            total += rows.sum(dim=0)
         return total
 
     def mean(self, dim: int = 0) -> torch.Tensor:
