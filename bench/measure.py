@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,17 @@ def extra_memory(case: str, n: int, d: int) -> float:
     if done.returncode:
         raise RuntimeError(f"{case} with n = {n} stopped (status {done.returncode}): {done.stderr.strip()[-400:]}")
     return json.loads(done.stdout.splitlines()[-1])["mib"]
+
+
+def card_of_files(n: int, d: int) -> dict[str, float]:
+    """MiB and seconds of ``gaplib.measure`` of two files of n rows in half precision (``bench.large``)."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "bench.large", str(n), str(d), folder]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"measure with n = {n} stopped (status {done.returncode}): {done.stderr.strip()[-400:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def free_memory() -> float:

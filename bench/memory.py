@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,10 +25,14 @@ def _kib(field: str) -> int:
 
 
 def extra_peak(case: str, n: int, d: int) -> float:
-    """MiB of resident memory at the peak of the case beyond what was resident before it began."""
+    """:func:`peak_of` the case, warm."""
     torch.set_num_threads(1)
     CASES[case](64, 16)()
-    work = CASES[case](n, d)
+    return peak_of(CASES[case](n, d))
+
+
+def peak_of(work: Callable[[], Any]) -> float:
+    """MiB of resident memory at the peak of ``work()`` beyond what was resident before it began."""
     if STATUS.exists():
         RESET.write_text("5")  # Linux: the peak starts anew from what is resident now
         before = _kib("VmRSS")

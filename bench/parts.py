@@ -1,4 +1,4 @@
-"""The five measurements, each a list of rows (``Row``); sizes are arguments, so that a test can run them small."""
+"""The measurements, each a list of rows (``Row``); sizes are arguments, so that a test can run them small."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from bench.cases import CAPTIONS, CASES, KS
-from bench.measure import by_turns, extra_memory, free_memory, ratio
+from bench.measure import by_turns, card_of_files, extra_memory, free_memory, ratio
 from gaplib.methods import METHODS
 from gaplib.training.config import RunConfig
 from gaplib.training.trainer import run_loop
@@ -110,6 +110,17 @@ def search(n: int = 5000, d: int = 512, repeats: int = 3) -> Iterator[Row]:
             raise AssertionError(f"{other} finds other recalls than retrieval, by up to {apart:.2g}")
         yield _speed("e", "retrieval", other, taken, n=n, d=d, texts=CAPTIONS * n, ks=list(KS))
         yield _memory_ratio("e", "retrieval", other, n, d)
+
+
+def card(ns: Sequence[int] = (50_000, 1_000_000), d: int = 512) -> Iterator[Row]:
+    """(m) gaplib.measure of two files in half precision, which are not loaded: memory and time, all metrics."""
+    for n in ns:
+        found = card_of_files(n, d)
+        name = f"measure, n = {n:,}"
+        yield Row("m", f"{name}, memory", found["mib"], "MiB", 1024.0, details={"n": n, "d": d})
+        limit = 60.0 if n == 50_000 else None
+        yield Row("m", f"{name}, one core", found["processor"], "s", limit, details={"clock": found["seconds"]})
+        yield Row("m", f"{name}, a 100,000 rows", found["processor"] * 1e5 / n, "s")
 
 
 def _pair(part: str, ours: str, other: str, n: int, d: int, repeats: int, limit: float | None = None) -> Row:

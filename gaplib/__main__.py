@@ -54,14 +54,26 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(command=command)
         return one
 
-    measure = add("measure", _measure, "Report card of the gap between two files of embeddings.")
-    measure.add_argument("x", metavar="X.npy", type=Path, help="embeddings of the first modality, shape (n, d)")
-    measure.add_argument("y", metavar="Y.npy", type=Path, help="embeddings of the second; row i belongs to row i of X")
+    measure = add(
+        "measure", _measure, "Card of the gap between files of embeddings: .npy, .npz, .pt, .safetensors, ..."
+    )
+    measure.add_argument(
+        "modalities",
+        metavar="FILE",
+        nargs="+",
+        help="embeddings, shape (n, d), a file (FILE:NAME for one array of several) or a folder of shards for each "
+        "modality, row i of all one item; or one that holds two modalities",
+    )
+    measure.add_argument("--pairs", metavar="FILE", help="for each row of the second file its row of the first, from 0")
+    measure.add_argument("--compare", metavar=("X2", "Y2"), nargs=2, help="another model, or after a treatment")
+    measure.add_argument("--key", metavar="NAME", help="of the array in files that hold several")
+    measure.add_argument("--subsample", metavar="N", type=int, help="at most so many rows, drawn at random")
+    measure.add_argument("--among", metavar="FILE", help="table of measured models to be placed among (default: ours)")
     measure.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     measure.add_argument("--html", metavar="FILE", type=Path, help="write the report card as a web page, too")
     measure.add_argument("--unpaired", action="store_true", help="rows do not belong together; counts may differ")
     measure.add_argument(
-        "--groups", metavar="FILE", type=Path, help="labels of the rows, .npy or one a line; equal ones show one item"
+        "--groups", metavar="FILE", help="labels of the rows, .npy or one a line; equal ones show one item"
     )
     measure.add_argument("--seed", type=int, default=0, help="of the held-out split and the permutation floors")
 
@@ -108,22 +120,21 @@ def _parser() -> argparse.ArgumentParser:
 def _measure(options: argparse.Namespace) -> None:
     if options.html:
         _check_target(options.html)
+    from gaplib import measure
     from gaplib._atomic import write_text_atomically
-    from gaplib.embedding_files import load_groups, load_pair
-    from gaplib.geometry import gap_report
 
-    paired = not options.unpaired
-    if options.groups and not paired:
-        raise ValueError("--groups: rows that are not paired have no groups in common; leave out --unpaired or it")
-    x, y = load_pair(options.x, options.y, paired, _note)
-    groups = None if options.groups is None else load_groups(options.groups, len(x))
-    names = (options.x.stem, options.y.stem)
-    names = names if names[0] != names[1] else (str(options.x), str(options.y))
-    names = names if names[0] != names[1] else ("X", "Y")
-    report = gap_report(x, y, seed=options.seed, paired=paired, names=names, groups=groups)
+    for name in ("groups", "pairs"):
+        if getattr(options, name) and options.unpaired:
+            raise ValueError(f"--{name}: rows that are not paired have no {name} in common; leave out --unpaired or it")
+    if options.groups and options.pairs:
+        raise ValueError("--groups: the rows of one image are a group already with --pairs; leave out one of the two")
+    given = {
+        name: getattr(options, name) for name in ("pairs", "groups", "compare", "key", "seed", "subsample", "among")
+    }
+    card = measure(*options.modalities, paired=not options.unpaired, note=_note, **given)
     if options.html:
-        write_text_atomically(options.html, report.to_html())
-    print(json.dumps(report.to_dict(), indent=1, allow_nan=False) if options.json else report)
+        write_text_atomically(options.html, card.to_html())
+    print(json.dumps(card.to_dict(), indent=1, allow_nan=False) if options.json else card)
 
 
 def _methods(options: argparse.Namespace) -> None:

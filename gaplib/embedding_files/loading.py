@@ -64,9 +64,7 @@ def choose(path: Path, found: Mapping[str, Entry], key: str | None, what: str = 
     raise ValueError(f"{path}: expected one array of {what}, got {names}; name one with {path.name}:NAME or --key NAME")
 
 
-def open_embeddings(
-    place: str | Path, key: str | None = None, note: Callable[[str], None] = print
-) -> StoredRows:
+def open_embeddings(place: str | Path, key: str | None = None, note: Callable[[str], None] = print) -> StoredRows:
     """Embeddings of a file in any of ``FORMATS``, or of a folder of .npy shards, checked and not yet loaded.
 
     .npy, .pt and .safetensors files are memory-mapped; .parquet and .csv are put into a temporary file once; .npz is
@@ -108,9 +106,7 @@ def _stored(name: str, found: list[Entry]) -> StoredRows:
     return StoredRows(name, parts, d, max(one.bits for one in found) < 64)
 
 
-def open_both(
-    place: str | Path, note: Callable[[str], None] = print
-) -> dict[str, StoredRows]:
+def open_both(place: str | Path, note: Callable[[str], None] = print) -> dict[str, StoredRows]:
     """Both modalities of a place that holds them: a folder of clip-retrieval (img_emb and text_emb), or a file with
     two arrays of embeddings, whatever they are called, or with two called as in ``BOTH`` among others.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,21 +118,23 @@ class GapReport:
         frame = pd.DataFrame(columns, index=pd.Index([row.key for row in rows], name="metric"), dtype="Float64")
         return frame.assign(meaning=[row.meaning for row in rows])
 
-    def _title(self) -> str:
+    @property
+    def title(self) -> str:
+        """What was measured, in a line."""
         image, text = self.names
         size = f"{self.n} pairs" if self.paired else f"{self.n} and {self.n_text} rows, not paired"
         size += "" if self.n_groups is None else f" in {self.n_groups} groups"
         return f"Modality gap between {image} and {text}: {size}, {self.d} dimensions"
 
     def __str__(self) -> str:
-        return as_text(self._title(), self.rows(), self.notes)
+        return as_text(self.title, self.rows(), self.notes)
 
     def to_html(self) -> str:
         """A standalone HTML page with the card as a table; no script, nothing to load, light and dark."""
-        return as_html(self._title(), self.rows(), self.notes)
+        return as_html(self.title, self.rows(), self.notes)
 
     def _repr_html_(self) -> str:
-        return as_html(self._title(), self.rows(), self.notes, standalone=False)
+        return as_html(self.title, self.rows(), self.notes, standalone=False)
 
 
 def gap_report(
@@ -280,7 +282,7 @@ def _drawn(codes: np.ndarray, limit: int, seed: int) -> np.ndarray:
     return np.sort(rows)
 
 
-def _queries(items: tuple[np.ndarray, np.ndarray]) -> int:
+def queries_of(items: tuple[Sized, Sized]) -> int:
     """How many queries of retrieval are scored in each direction, at most."""
     few, many = sorted(map(len, items))
     return many if few * many <= RETRIEVAL_SCORES else max(LEAST_QUERIES, RETRIEVAL_SCORES // (2 * many))
@@ -298,7 +300,7 @@ def _samples(data: Embeddings, items: tuple[np.ndarray, np.ndarray]) -> list[str
         parts.append(f"{sampled('rows')} from {UNIFORMITY_ROWS} rows of each modality")
     if min(len(data.x), len(data.y)) > SEPARABILITY_PAIRS:
         parts.append(f"{sampled('pairs')}, floors included, from {SEPARABILITY_PAIRS} pairs")
-    if data.paired and (queries := _queries(items)) < max(map(len, items)):
+    if data.paired and (queries := queries_of(items)) < max(map(len, items)):
         parts.append(f"retrieval from {queries} queries a direction among all candidates")
     return [f"Estimated on rows drawn at random: {'; '.join(parts)}. The rest is from all rows."] if parts else []
 
@@ -376,7 +378,7 @@ def _retrieval(
 ) -> tuple[dict[str, float], float]:
     """Retrieval at 1 in both directions, in the precision of the input, and its chance."""
     own_x, own_y = (data.codes[index] for index in items)
-    some_x, some_y = (_drawn(own, _queries(items), seed) for own in (own_x, own_y))
+    some_x, some_y = (_drawn(own, queries_of(items), seed) for own in (own_x, own_y))
     chance = float(np.bincount(own_x) @ np.bincount(own_y) / (len(own_x) * len(own_y)))
     if not isinstance(data.x, torch.Tensor):
         first, second = (_at(z, index, True) for z, index in zip((data.x, data.y), items, strict=True))

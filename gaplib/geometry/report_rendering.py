@@ -47,7 +47,8 @@ class Row:
     meaning: str
 
 
-def _number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
+    """As the cards have it: three decimals, one from 100 on, a dash for ``None``."""
     if value is None:
         return _DASH
     # A value that rounds to nothing is written without a sign.
@@ -55,13 +56,14 @@ def _number(value: float | None) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def _floor(floor: Floor | None) -> str:
-    return "" if floor is None else f"{_number(floor.mean)} [{_number(floor.low)}, {_number(floor.high)}]"
+def floor_text(floor: Floor | None) -> str:
+    """Mean and central 95 %; empty for ``None``."""
+    return "" if floor is None else f"{number_text(floor.mean)} [{number_text(floor.low)}, {number_text(floor.high)}]"
 
 
 def as_text(title: str, rows: list[Row], notes: Sequence[str] = ()) -> str:
     """The card for a terminal, in aligned columns."""
-    cells = [(f"  {row.label}", _number(row.value), _floor(row.floor), row.meaning) for row in rows]
+    cells = [(f"  {row.label}", number_text(row.value), floor_text(row.floor), row.meaning) for row in rows]
     widths = [max(len(line[i]) for line in [("", *_HEADS[1:]), *cells]) for i in range(3)]
 
     def line(label: str, value: str, floor: str, meaning: str) -> str:
@@ -80,8 +82,8 @@ def _table(rows: list[Row], caption: str) -> str:
     for section, group in groupby(rows, key=lambda row: row.section):
         body.append(f'<tbody><tr><th scope="rowgroup" colspan="{len(_HEADS)}">{escape(section)}</th></tr>')
         for row in group:
-            value = "not applicable" if row.value is None else _number(row.value)
-            floor = _floor(row.floor) or "none"
+            value = "not applicable" if row.value is None else number_text(row.value)
+            floor = floor_text(row.floor) or "none"
             # A dash says nothing to a screen reader, so it carries the words.
             value, floor = (
                 f'<span role="img" aria-label="{cell}">{_DASH}</span>' if cell in ("not applicable", "none") else cell
@@ -100,11 +102,15 @@ def as_html(title: str, rows: list[Row], notes: Sequence[str] = (), *, standalon
     if not standalone:
         return _table(rows, " ".join([f"{title}.", *(f"Note: {note}" for note in notes), _NOTE]))
     table, warned = _table(rows, _NOTE), "".join(f"<p>Note: {escape(note)}</p>\n" for note in notes)
+    # Focusable, so that a keyboard can scroll a table wider than the window.
+    return page(title, f'{warned}<div class="wrap" tabindex="0" role="region" aria-label="Report card">{table}</div>\n')
+
+
+def page(title: str, body: str) -> str:
+    """A standalone HTML page around ``body``; no script, nothing to load, light and dark."""
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n{warned}"
-        # Focusable, so that a keyboard can scroll a table wider than the window.
-        f'<div class="wrap" tabindex="0" role="region" aria-label="Report card">{table}</div>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n{body}"
         f"</main>\n</body>\n</html>\n"
     )

@@ -164,5 +164,5 @@ def _as_float64(part: Any, rows: slice | np.ndarray) -> torch.Tensor:
     """A copy in double precision: a memory map is read-only, and may have a foreign byte order."""
     if isinstance(part, torch.Tensor):
         at: Any = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(part.device)
-        return part[at].detach().to("cpu", torch.float64, copy=True)
+        return part[at].detach().cpu().to(torch.float64, copy=True)
     return torch.from_numpy(np.array(part[rows], dtype=np.float64, order="C"))

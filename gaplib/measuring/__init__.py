@@ -1,7 +1,10 @@
-"""The gap of your own embeddings in one call: :func:`measure`, and the :class:`Card` that it returns."""
+"""The gap of your own embeddings in one call: :func:`measure`, and the :class:`Card` that it returns.
 
-from __future__ import annotations
+``modalities`` reads what is given, ``intervals`` says how sure the numbers are, ``models`` where they stand, ``advice``
+what to do next; ``card`` and ``rendering`` show it.
+"""
 
-from gaplib.measuring.card import Card, measure
+from gaplib.measuring.card import Card
+from gaplib.measuring.call import measure
 
 __all__ = ["Card", "measure"]

@@ -61,6 +61,12 @@ def test_memory_is_measured_in_a_process_of_its_own():
     assert 0 < measure.extra_memory("cyclic composed", 512, 8) < 100
 
 
+def test_the_card_of_files_is_measured_in_a_process_of_its_own():
+    found = measure.card_of_files(300, 16)
+    assert 0 < found["mib"] < 300
+    assert 0 < found["processor"] < 100
+
+
 def test_process_that_stops_is_an_error(monkeypatch):
     monkeypatch.setattr(measure.sys, "executable", "false")
     with pytest.raises(RuntimeError, match="cuaxu with n = 2 stopped"):
@@ -82,11 +88,13 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
         "c": partial(parts.memory, (32, 64), 8),
         "d": partial(parts.closed_forms, 64, 8, 1),
         "e": partial(parts.search, 40, 8, 1),
+        "m": partial(parts.card, (60,), 8),
     }
     for part in tiny.values():
         part.__doc__ = part.func.__doc__
     monkeypatch.setattr(bench, "PARTS", tiny)
     monkeypatch.setattr(parts, "extra_memory", lambda case, n, d: n * (1.0 if case == "cuaxu" else 3.0))
+    monkeypatch.setattr(parts, "card_of_files", lambda n, d: {"mib": 5.0, "seconds": 9.0, "processor": 0.06 * n / 60})
     threads = torch.get_num_threads()
     bench.main(["--out", str(tmp_path)])
     torch.set_num_threads(threads)
@@ -94,10 +102,11 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert found["threads"] == 1
     assert found["commit"]
     rows = {row["name"]: row for row in found["rows"]}
-    assert {row["part"] for row in rows.values()} == set("abcde")
+    assert {row["part"] for row in rows.values()} == set("abcdem")
     assert rows["growth from n = 32 to 64"]["value"] == 2.0
     assert rows["composed / cuaxu, n = 64"]["value"] == 3.0
     assert rows["cua step / clip step"]["value"] > 0
+    assert rows["measure, n = 60, a 100,000 rows"]["value"] == pytest.approx(100)
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert len(capsys.readouterr().out.splitlines()) > len(rows)
 
@@ -105,7 +114,7 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
 def test_unknown_part_is_refused(capsys):
     with pytest.raises(SystemExit):
         bench.main(["--parts", "az"])
-    assert "expected letters of abcde, got 'az'" in capsys.readouterr().err
+    assert "expected letters of abcdem, got 'az'" in capsys.readouterr().err
 
 
 def test_too_little_memory_leaves_the_composed_form_out(monkeypatch):
