@@ -6,18 +6,17 @@ Every loader checks all entries and that every picture is there before it return
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
 from gaplib._validate import check_integer
+from gaplib.data.annotations import field, read_lines, read_object, text_field
 
 ENTAILMENT = {"entailment": "entailed", "neutral": "neutral", "contradiction": "contradicted"}
 # The published generator writes the first; the files that its page links to hold one of the others.
@@ -101,15 +100,15 @@ def vqa_v2(questions: str | Path, images: str | Path, annotations: str | Path | 
     A picture is COCO_<subtype>_<image id, 12 digits>.jpg, with the questions file's ``data_subtype`` (its
     "test-dev2015" asks about pictures of "test2015"). Without ``annotations`` no question has an answer.
     """
-    document, where = _json(Path(questions)), Path(questions)
-    subtype = str(_field(document, "data_subtype", str, str(where))).replace("test-dev", "test")
+    document, where = read_object(Path(questions)), Path(questions)
+    subtype = str(field(document, "data_subtype", str, str(where))).replace("test-dev", "test")
     answered = _annotations(Path(annotations)) if annotations is not None else {}
     present, out = _listing(Path(images)), []
-    for i, entry in enumerate(_field(document, "questions", list, str(where))):
+    for i, entry in enumerate(field(document, "questions", list, str(where))):
         place = f"{where}, questions[{i}]"
-        key = _field(entry, "question_id", int, place)
-        image = _field(entry, "image_id", int, place)
-        text = _text(entry, "question", place)
+        key = field(entry, "question_id", int, place)
+        image = field(entry, "image_id", int, place)
+        text = text_field(entry, "question", place)
         scores = {}
         if annotations is not None:
             if key not in answered:
@@ -125,14 +124,14 @@ def vqa_v2(questions: str | Path, images: str | Path, annotations: str | Path | 
 def _annotations(path: Path) -> dict[int, tuple[int, dict[str, float]]]:
     """question_id -> (image_id, scores of the answers)."""
     out = {}
-    for i, entry in enumerate(_field(_json(path), "annotations", list, str(path))):
+    for i, entry in enumerate(field(read_object(path), "annotations", list, str(path))):
         place = f"{path}, annotations[{i}]"
-        given = _field(entry, "answers", list, place)
-        counts = Counter(_text(answer, "answer", f"{place}, answers[{j}]") for j, answer in enumerate(given))
+        given = field(entry, "answers", list, place)
+        counts = Counter(text_field(answer, "answer", f"{place}, answers[{j}]") for j, answer in enumerate(given))
         if not counts:
             raise ValueError(f"{place}: expected at least one of the annotators' answers, got an empty list")
         scores = {answer: soft_score(count) for answer, count in counts.items()}
-        out[_field(entry, "question_id", int, place)] = _field(entry, "image_id", int, place), scores
+        out[field(entry, "question_id", int, place)] = field(entry, "image_id", int, place), scores
     return out
 
 
@@ -143,8 +142,8 @@ def nlvr2(path: str | Path, images: str | Path) -> Examples:
     training split lie in folders that the field ``directory`` names, or all in one. Answers: "true", "false".
     """
     out, present = [], {}
-    for place, entry in _lines(Path(path)):
-        identifier = _text(entry, "identifier", place)
+    for place, entry in read_lines(Path(path)):
+        identifier = text_field(entry, "identifier", place)
         label = str(entry.get("label", "")).lower()
         if label not in ("true", "false"):
             raise ValueError(f"{place}: label: expected True or False, got {entry.get('label')!r}")
@@ -156,7 +155,7 @@ def nlvr2(path: str | Path, images: str | Path) -> Examples:
         if folder not in present:
             present[folder] = _listing(folder)
         both = tuple(_image(present[folder], f"{stem}-img{i}.png", folder, place) for i in (0, 1))
-        out.append(Example(identifier, both, _text(entry, "sentence", place), {label: 1.0}, place))
+        out.append(Example(identifier, both, text_field(entry, "sentence", place), {label: 1.0}, place))
     return _some(out, Path(path))
 
 
@@ -166,67 +165,19 @@ def snli_ve(path: str | Path, images: str | Path) -> Examples:
     Answers: "entailed", "neutral", "contradicted", as in the glyph task.
     """
     out, present = [], _listing(Path(images))
-    for place, entry in _lines(Path(path)):
-        field = next((name for name in FLICKR_FIELDS if name in entry), FLICKR_FIELDS[0])
-        name = _text(entry, field, place)
+    for place, entry in read_lines(Path(path)):
+        column = next((name for name in FLICKR_FIELDS if name in entry), FLICKR_FIELDS[0])
+        name = text_field(entry, column, place)
         label = entry.get("gold_label")
         if label not in ENTAILMENT:
             raise ValueError(f"{place}: gold_label: expected one of {', '.join(ENTAILMENT)}, got {label!r}")
         picture = _image(present, name if name.endswith(".jpg") else f"{name}.jpg", images, place)
-        text = _text(entry, "sentence2", place)
+        text = text_field(entry, "sentence2", place)
         out.append(Example(str(entry.get("pairID", name)), (picture,), text, {ENTAILMENT[label]: 1.0}, place))
     return _some(out, Path(path))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _parse(text: str, path: Path, line: int | None = None) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {line or error.lineno}: expected JSON, got {error.msg}") from None
-
-
-def _json(path: Path) -> dict:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text in UTF-8, got {error.reason} at byte {error.start}") from None
-    document = _parse(text, path)
-    if not isinstance(document, dict):
-        raise ValueError(f"{path}, line 1: expected a JSON object, got {type(document).__name__}")
-    return document
-
-
-def _lines(path: Path) -> Iterator[tuple[str, dict]]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            place = f"{path}, line {number}"
-            if line.strip():
-                try:
-                    entry = _parse(line.decode(), path, number)
-                except UnicodeDecodeError as error:
-                    raise ValueError(f"{place}: expected text in UTF-8, got {error.reason}") from None
-                if not isinstance(entry, dict):
-                    raise ValueError(f"{place}: expected a JSON object, got {type(entry).__name__}")
-                yield place, entry
-
-
-def _field(entry: Any, name: str, kind: type, place: str) -> Any:
-    if not isinstance(entry, dict) or name not in entry:
-        raise ValueError(f"{place}: expected a field {name!r}, got none")
-    value = entry[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{place}: {name}: expected {kind.__name__}, got {value!r:.80}")
-    return value
-
-
-def _text(entry: Any, name: str, place: str) -> str:
-    value = _field(entry, name, str, place).strip()
-    if not value:
-        raise ValueError(f"{place}: {name}: expected at least one word, got an empty text")
-    return value
 
 
 def _listing(folder: Path) -> dict[str, Path]:

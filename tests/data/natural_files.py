@@ -1,0 +1,94 @@
+"""Tiny data sets in the form that their publishers' files have on disk."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+from PIL import Image
+
+
+def image(path, seed=0, size=40, kind=None):
+    """A picture of one colour and some noise, which the colour outweighs; returns the colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture_bytes(seed, size, kind or "JPEG"))
+    return path
+
+
+def picture_bytes(seed=0, size=40, kind="JPEG"):
+    draw = np.random.default_rng(seed)
+    pixels = np.clip(draw.integers(0, 256, 3) + draw.normal(0, 12, (size, size, 3)), 0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, kind)
+    return stream.getvalue()
+
+
+def coco(folder, n=6, part="val", year="2017", captions=5, first=100):
+    """``annotations/captions_valYEAR.json`` and its pictures; ids are not in the order of the file."""
+    names = {first + 7 * i: f"{first + 7 * i:012d}.jpg" for i in range(n)}
+    for i, name in enumerate(names.values()):
+        image(folder / f"{part}{year}" / name, seed=first + i)
+    ids = list(names)[::-1]
+    content = {
+        "info": {"description": "COCO 2017 Dataset", "year": 2017},
+        "licenses": [{"id": 1, "name": "some licence", "url": ""}],
+        "images": [
+            {"license": 1, "file_name": names[i], "coco_url": "", "height": 40, "width": 40, "id": i} for i in ids
+        ],
+        "annotations": [
+            {"image_id": i, "id": 1000 + 10 * i + j, "caption": f"caption {j} of picture number {i}"}
+            for j in range(captions)
+            for i in ids
+        ],
+    }
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "annotations" / f"captions_{part}{year}.json").write_text(json.dumps(content))
+    return content
+
+
+def karpathy(folder, splits, name="coco"):
+    """Karpathy's file with one picture a split named; COCO's lie in ``val2014``, Flickr's in one folder."""
+    entries = []
+    for i, split in enumerate(splits):
+        file = f"COCO_val2014_{i:012d}.jpg" if name == "coco" else f"{1000 + i}.jpg"
+        inner = "val2014" if name == "coco" else "flickr30k-images"
+        image(folder / inner / file, seed=i)
+        sentences = [
+            {"tokens": ["a", str(j)], "raw": f"Sentence {j} of {i}.", "imgid": i, "sentid": 5 * i + j} for j in range(5)
+        ]
+        entry = {"filename": file, "imgid": i, "split": split, "sentences": sentences, "sentids": []}
+        entries.append(entry | ({"filepath": inner, "cocoid": i} if name == "coco" else {}))
+    (folder / f"dataset_{name}.json").write_text(json.dumps({"images": entries, "dataset": name}))
+    return entries
+
+
+def shard(path, samples):
+    """A tar file; ``samples`` are (name, bytes) in order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in samples:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def shards(folder, n=2, per_shard=5):
+    """``folder/{00000..}.tar`` as img2dataset writes them: .jpg, .txt and .json a sample."""
+    for s in range(n):
+        samples = []
+        for i in range(per_shard):
+            number = s * per_shard + i
+            samples += [
+                (f"{number:09d}.jpg", picture_bytes(number)),
+                (f"{number:09d}.txt", f"picture number {number}".encode()),
+                (f"{number:09d}.json", json.dumps({"key": number}).encode()),
+            ]
+        shard(folder / f"{s:05d}.tar", samples)
+    return str(folder / f"{{00000..{n - 1:05d}}}.tar")
+
+
+def csv(path, rows, separator="\t"):
+    lines = [separator.join(("filepath", "title")), *(separator.join(row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
