@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gaplib._extras import MissingExtra
+from gaplib.data import DataUnavailable
 
 # Nothing heavy is imported here: `--help` answers at once, and each command imports what it needs.
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return _say(getattr(options, "when_interrupted", "interrupted"), 130)
-    except (MissingExtra, ValueError, OSError) as error:
+    except (MissingExtra, DataUnavailable, ValueError, OSError) as error:
         return _say(str(error), 2)
     except _Stopped as error:
         return _say(str(error), 1)
@@ -82,11 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "Train two towers with a method; write run.json, embeddings and checkpoints.")
     train.add_argument("method", metavar="METHOD", help="a name that `methods` lists")
     train.add_argument("--out", metavar="DIR", type=Path, required=True, help="new or empty folder, or this run's own")
-    train.add_argument("--data", default="glyphs", help="data set (default: %(default)s)")
+    outside = "with --towers csv:FILE, webdataset:PATTERN or coco:FOLDER"
+    train.add_argument("--data", default="glyphs", help=f"glyphs (default) or digits; {outside}")
+    train.add_argument("--towers", metavar="KIND:NAME", help="open_clip:NAME[:PRETRAINED] or hf:NAME (default: ours)")
     train.add_argument("--tau", type=float, help="temperature, or where a learnable one starts")
     train.add_argument("--steps", type=int, help="optimizer steps")
     train.add_argument("--batch-size", type=int, help="pairs a step")
+    train.add_argument("--lr", type=float, help="peak learning rate")
     train.add_argument("--seed", type=int, help="of initial weights and batches")
+    train.add_argument("--workers", type=int, default=0, help="processes that read pictures, with --towers")
     train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default: %(default)s)")
     train.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
 
@@ -151,8 +156,11 @@ def _train(options: argparse.Namespace) -> None:
     options.when_interrupted = f"interrupted; --resume goes on from the last checkpoint in {options.out}"
     from gaplib.training import NonFiniteLoss, RunConfig, train
 
-    given = {name: getattr(options, name) for name in ("method", "data", "tau", "steps", "batch_size", "seed")}
-    config = RunConfig(**{name: value for name, value in given.items() if value is not None})
+    names = ("method", "data", "tau", "steps", "batch_size", "lr", "seed")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.towers is not None or ":" in options.data:
+        return _train_outside(options, given)
+    config = RunConfig(**given)
     try:
         run = train(config, options.out, options.device, resume=options.resume, progress=sys.stderr.isatty())
     except NonFiniteLoss as error:
@@ -160,6 +168,29 @@ def _train(options: argparse.Namespace) -> None:
     rows = [(name, f"{run.history[-1][name]:.4f}", f"{value:.4f}") for name, value in run.metrics.items()]
     _print_table((config.method, "dev", "test"), rows)
     print(f"\n{run.seconds:.1f} s; tau {run.history[-1]['tau']:.4g}; written to {options.out}")
+
+
+def _train_outside(options: argparse.Namespace, given: dict[str, Any]) -> None:
+    from gaplib._validate import check_integer
+    from gaplib.training import NonFiniteLoss
+    from gaplib.training.natural import Settings, train_outside
+
+    if options.towers is None:
+        raise ValueError(f"--data {options.data} needs --towers open_clip:NAME[:PRETRAINED] or hf:NAME")
+    if ":" not in options.data:
+        raise ValueError(f"--towers needs --data csv:FILE, webdataset:PATTERN or coco:FOLDER, got {options.data!r}")
+    settings = Settings(towers=options.towers, **given)
+    workers = check_integer(options.workers, "--workers", low=0)
+    shown = sys.stderr.isatty()
+    try:
+        run = train_outside(
+            settings, options.out, device=options.device, resume=options.resume, workers=workers, progress=shown
+        )
+    except NonFiniteLoss as error:
+        raise _Stopped(str(error)) from error
+    rows = [(name, f"{run['before'][name]:.4f}", f"{value:.4f}") for name, value in run["after"].items()]
+    _print_table((settings.method, "before", "after"), rows)
+    print(f"\n{run['test_pairs']} held-out pairs; {run['seconds']:.1f} s; written to {options.out}")
 
 
 def _runs(options: argparse.Namespace) -> None:

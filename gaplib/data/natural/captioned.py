@@ -51,9 +51,11 @@ class Captioned(Sequence):
 
     def sample(self, n: int, seed: int = 0) -> Captioned:
         """``n`` rows drawn without replacement by ``seed``, in order; all where there are not more."""
-        if n >= len(self):
-            return self
-        return self.subset(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
+        return self if n >= len(self) else self.subset(self.sample_rows(n, seed))
+
+    def sample_rows(self, n: int, seed: int = 0) -> np.ndarray:
+        """Which rows :meth:`sample` draws, in order."""
+        return np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
 
 
 def picture(image: Any) -> Image.Image:

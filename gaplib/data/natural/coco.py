@@ -25,7 +25,7 @@ _KARPATHY = "it comes with Karpathy's caption_datasets.zip"
 _FLICKR_PAGE = "the publisher's page sends results_20130124.token and flickr30k-images on request"
 
 
-def coco(folder: str | Path, split: str | None = None) -> Captioned:
+def coco(folder: str | Path, split: str | None = None, karpathy: bool = True) -> Captioned:
     """COCO's pictures and captions.
 
     Args:
@@ -34,6 +34,7 @@ def coco(folder: str | Path, split: str | None = None) -> Captioned:
             of 2014. Pictures may also lie in ``images/val2017``.
         split: "train", "val" or "test". ``None``: what is reported on, "test" of Karpathy's split where it is there,
             else "val". COCO's own test captions are not published.
+        karpathy: whether to take Karpathy's split where it is there.
 
     Raises:
         DataUnavailable: a file that is missing (it says which, and who has it), or pictures (how many, and the first).
@@ -42,11 +43,15 @@ def coco(folder: str | Path, split: str | None = None) -> Captioned:
     folder = _folder(folder)
     if split is not None:
         check_choice(split, "split", SPLITS)
-    karpathy = [folder / inner / "dataset_coco.json" for inner in ("", "annotations", "karpathy")]
-    if any(path.exists() for path in karpathy):
-        return _karpathy(next(path for path in karpathy if path.exists()), folder, split or "test", "coco")
+    theirs = [folder / inner / "dataset_coco.json" for inner in ("", "annotations", "karpathy")]
+    if karpathy and any(path.exists() for path in theirs):
+        return _karpathy(next(path for path in theirs if path.exists()), folder, split or "test", "coco")
     if split == "test":
-        first_there(karpathy, "coco", f"the split 'test' is Karpathy's, and {_KARPATHY}")
+        first_there(
+            theirs if karpathy else [folder / "captions_test.json"],
+            "coco",
+            f"the split 'test' is Karpathy's, and {_KARPATHY}",
+        )
     part = split or "val"
     wanted = [folder / "annotations" / f"captions_{part}{year}.json" for year in YEARS]
     path = first_there(wanted, "coco", _COCO_PAGE)

@@ -6,12 +6,13 @@ itself would run one that is called ``pipe:``).
 
 from __future__ import annotations
 
+import copy
 import glob
 import importlib
 import io
 import random
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,6 +49,12 @@ class Shards:
         except ImportError:
             raise MissingExtra("webdataset: needs the library of that name: pip install webdataset") from None
         self.shards = _files(self.pattern)
+
+    def part(self, shards: Sequence[Path]) -> Shards:
+        """The samples of some of the shards."""
+        other = copy.copy(self)
+        other.shards = list(shards)
+        return other
 
     def __iter__(self) -> Iterator[tuple[Image.Image, list[str]]]:
         return self.read()
