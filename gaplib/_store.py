@@ -134,7 +134,7 @@ class Store:
         """
         text = json.dumps(sealed(note), indent=None if tensors else 1)
         ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        data = save(ready, {"note": text, "sha256": _tensor_hash(ready)}) if ready else f"{text}\n".encode()
+        data = save(ready, {"note": text, "sha256": tensor_hash(ready)}) if ready else f"{text}\n".encode()
         self.root.mkdir(parents=True, exist_ok=True)
         with atomic(self._file(key, _TENSORS if ready else _JSON)) as partial:
             partial.write_bytes(data)
@@ -202,7 +202,7 @@ class Store:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata()
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-        if metadata["sha256"] != _tensor_hash(tensors):
+        if metadata["sha256"] != tensor_hash(tensors):
             raise ValueError("the SHA-256 of its tensors is not the one that was kept")
         return tensors, unsealed(json.loads(metadata["note"]))
 
@@ -223,7 +223,7 @@ def _built(build: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]]) 
     return {name: value.detach().cpu() for name, value in tensors.items()}, unsealed(sealed(note))
 
 
-def _tensor_hash(tensors: Mapping[str, Tensor]) -> str:
+def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes, not over the file: a safetensors to come may lay that out anew."""
     seen = hashlib.sha256()
     for name, value in sorted(tensors.items()):

@@ -1,10 +1,15 @@
 """Post-hoc treatments against closed forms and their own definitions."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
+import gaplib
 from gaplib import posthoc
 
 
@@ -82,3 +87,101 @@ def test_bad_input_is_named():
         posthoc.fit_mean_centring(2 * x, y)
     with pytest.raises(ValueError, match=r"^x: .*sends to zero"):
         posthoc.fit_mean_centring(one, y[:5]).image(one)
+
+
+# --- on disk ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", posthoc.TREATMENTS)
+def test_a_treatment_comes_back_from_its_file_to_the_last_bit(name, tmp_path):
+    rng = np.random.default_rng(2)
+    x, y = (normalize(torch.tensor(rng.normal(size=(n, 8)) + 0.5), dim=1) for n in (60, 50))
+    fitted = posthoc.fit(name, x, y)
+    file = fitted.save(tmp_path / "treatment.safetensors")
+    again = posthoc.load(file)
+    assert (again.name, again.fitted_on) == (fitted.name, (60, 50))
+    for ours, theirs in zip(again(x, y), fitted(x, y), strict=True):
+        assert ours.dtype == torch.float64
+        assert torch.equal(ours, theirs)
+    assert [path.name for path in tmp_path.iterdir()] == ["treatment.safetensors"]
+
+
+def test_the_file_is_what_another_reader_expects(tmp_path):
+    x, y = _gapped(100)
+    posthoc.fit_mean_centring(x, y).save(tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", framework="np") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        note = json.loads(file.metadata()["gaplib.posthoc"])
+    np.testing.assert_allclose(found["image.0.shift"], x.numpy().mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found["text.0.shift"], y.numpy().mean(0), rtol=1e-12)
+    assert len(found) == 2
+    assert note["dims"] == {"image": [16, 16], "text": [16, 16]}
+    assert (note["method"], note["dtype"], note["fitted_on"]) == ("mean-centring", "float64", [100, 100])
+    assert note["gaplib"] == gaplib.__version__
+
+
+def test_every_changed_byte_and_every_cut_is_noticed(tmp_path):
+    x, y = _gapped(20, d=3)
+    file = posthoc.fit_mean_centring(x, y).save(tmp_path / "a.safetensors")
+    whole = file.read_bytes()
+    damaged = [whole[:n] for n in range(0, len(whole), 7)]
+    damaged += [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(len(whole))]
+    for content in damaged:
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"^path: expected a file written by PostHoc.save"):
+            posthoc.load(file)
+    file.write_bytes(whole)
+    assert posthoc.load(file).name == "mean-centring"
+
+
+def _resealed(path, tensors, **changes):
+    """A file whose digest is right, so that only its content can be refused."""
+    note = {"format": 1, "method": "a", "dims": {"image": [2, 2], "text": []}, "fitted_on": [1, 1], **changes}
+    note["sha256"] = posthoc._digest(note, tensors)
+    save_file(tensors, path, metadata={"gaplib.posthoc": json.dumps(note)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"image.0.shift": torch.zeros(2)}, "finite float64"),
+        ({"image.0.shift": torch.tensor([0.0, float("nan")], dtype=torch.float64)}, "finite float64"),
+        ({"image.0.shift": torch.zeros(2, 2, dtype=torch.float64)}, "fit one another"),
+        ({"image.0.matrix": torch.zeros(3, 2, dtype=torch.float64)}, "fit one another"),
+        ({"image.1.shift": torch.zeros(3, dtype=torch.float64)}, "fit one another"),
+        ({"image.1.shift": torch.zeros(2, dtype=torch.float64)}, "image dimensions"),
+        ({"image.2.shift": torch.zeros(2, dtype=torch.float64)}, "nothing else"),
+    ],
+)
+def test_a_file_with_other_stages_is_refused(changes, reason, tmp_path):
+    good = {"image.0.shift": torch.zeros(2, dtype=torch.float64)}
+    assert posthoc.load(_resealed(tmp_path / "good", good)).fitted_on == (1, 1)
+    with pytest.raises(ValueError, match=reason):
+        posthoc.load(_resealed(tmp_path / "bad", good | changes))
+
+
+def test_foreign_and_later_files_are_refused_and_nothing_is_half_written(tmp_path, monkeypatch):
+    good = {"image.0.shift": torch.zeros(2, dtype=torch.float64)}
+    save_file(good, tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match="holds no treatment"):
+        posthoc.load(tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match="expected format 1, got 2"):
+        posthoc.load(_resealed(tmp_path / "later", good, format=2))
+    with pytest.raises(ValueError, match=r"^path: "):
+        posthoc.load(tmp_path / "missing")
+    fitted = posthoc.fit_mean_centring(*_gapped(20))
+    with pytest.raises(ValueError, match=r"^path: expected a file in a folder"):
+        fitted.save(tmp_path / "no" / "folder.safetensors")
+
+    def break_off(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr("safetensors.torch.save_file", break_off)
+    with pytest.raises(RuntimeError, match="full"):
+        fitted.save(tmp_path / "later")
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["foreign.safetensors", "later"]
+    with pytest.raises(ValueError, match="expected format 1, got 2"):
+        posthoc.load(tmp_path / "later")
