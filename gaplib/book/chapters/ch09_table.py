@@ -176,11 +176,13 @@ def _over_methods(statistic: Callable[..., float], *arrays: np.ndarray) -> Estim
 # --- which method for which need -------------------------------------------------------------------------------------
 
 
-def winners(table: pd.DataFrame, names: Sequence[str], metrics: Sequence[str] = tuple(TASKS)) -> pd.DataFrame:
+def winners(
+    table: pd.DataFrame, names: Sequence[str], metrics: Sequence[str] = tuple(TASKS), over: str = "clip"
+) -> pd.DataFrame:
     """For every task the best row by its mean, its honest gain on CLIP, and how many rows cannot be told from it.
 
     The best of many looks better than it is. The gain is therefore cross-fitted: for each seed the best is chosen on
-    the other seeds, and its gain on CLIP is read on the seed left out. Columns: metric, best, gain (an ``Estimate``),
+    the other seeds, and its gain on CLIP (on ``over``) is read on the seed left out. Columns: metric, best, gain (an ``Estimate``),
     chosen (how often the best was the one chosen), tied (names whose paired difference from the best has an adjusted p
     value of 0.05 or more).
     """
@@ -188,13 +190,13 @@ def winners(table: pd.DataFrame, names: Sequence[str], metrics: Sequence[str] = 
     rows = []
     for metric in metrics:
         scores = np.stack([values(table, name, metric) for name in names])
-        clip = values(table, "clip", metric)
+        base = values(table, over, metric)
         best = int(scores.mean(axis=1).argmax())
         gains, picked = [], []
         for seed in range(scores.shape[1]):
             others = np.delete(scores, seed, axis=1).mean(axis=1)
             picked.append(int(others.argmax()))
-            gains.append(scores[picked[-1], seed] - clip[seed])
+            gains.append(scores[picked[-1], seed] - base[seed])
         rest = [name for i, name in enumerate(names) if i != best]
         apart = [paired_difference(scores[best], scores[names.index(name)]) for name in rest]
         adjusted = holm([p_above(e, 0.0) for e in apart])

@@ -1,0 +1,59 @@
+"""Take over chapter 09's leaderboard from a build, for chapter 11 to decide by: ``results/leaderboard.csv``.
+
+    python -m tools.keep_leaderboard [--build _build] [--into results]
+
+A build of committed code is asked for. Beside the table lies ``leaderboard.json``: commit, date, versions, and the
+table's SHA-256. Commit both. A build of ``make confirm`` (``--build _build/confirm``) gives ten seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gaplib._atomic import sha256, write_text_atomically
+from gaplib.book.chapters.ch11_decision import COLUMNS
+from gaplib.book.results import write_json
+
+NOTEBOOK = "09_downstream.ipynb"
+
+
+def keep(build: Path, into: Path) -> list[Path]:
+    """Write both files; ``ValueError`` for a build without the table, or one that cannot be traced to a commit."""
+    table, notebook = build / "results" / "leaderboard.csv", build / "executed" / NOTEBOOK
+    for file in (table, notebook):
+        if not file.exists():
+            raise ValueError(f"{file} is not there: make notebook N=09")
+    facts: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("gaplib", {})
+    commit = str(facts.get("commit") or "unknown")
+    if commit == "unknown" or commit.endswith("-dirty"):
+        raise ValueError(f"{notebook}: made from uncommitted code ({commit})")
+    kept = pd.read_csv(table)[list(COLUMNS)]
+    file = into / "leaderboard.csv"
+    write_text_atomically(file, kept.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    said = {name: facts.get(name) for name in ("date", "cpu", "versions", "profile")}
+    return [file, write_json(file.with_suffix(".json"), said | {"commit": commit, "sha256": sha256(file)})]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--build", type=Path, default=Path("_build"))
+    parser.add_argument("--into", type=Path, default=Path("results"))
+    options = parser.parse_args(arguments)
+    try:
+        written = keep(options.build, options.into)
+    except (ValueError, KeyError) as error:
+        print(f"keep_leaderboard: nothing was written. {error}", file=sys.stderr)
+        return 1
+    for path in written:
+        print(f"keep_leaderboard: {path} (commit it)")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
