@@ -182,9 +182,9 @@ def winners(
     """For every task the best row by its mean, its honest gain on CLIP, and how many rows cannot be told from it.
 
     The best of many looks better than it is. The gain is therefore cross-fitted: for each seed the best is chosen on
-    the other seeds, and its gain on CLIP (on ``over``) is read on the seed left out. Columns: metric, best, gain (an ``Estimate``),
-    chosen (how often the best was the one chosen), tied (names whose paired difference from the best has an adjusted p
-    value of 0.05 or more).
+    the other seeds, and its gain on CLIP (on ``over``) is read on the seed left out. Columns: metric, best, gain (an
+    ``Estimate``), chosen (how often the best was the one chosen), tied (names whose paired difference from the best has
+    an adjusted p value of 0.05 or more).
     """
     names = list(names)
     rows = []
