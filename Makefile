@@ -96,6 +96,9 @@ EXECUTED := $(patsubst notebooks/%,$(BUILD)/executed/%,$(ORDERED))
 $(BUILD)/executed/%.ipynb: notebooks/%.ipynb requirements.txt $(BUILD)/params.txt | $(VENV)/.stamp
 	@$(PY) -m tools.execute $< --build $(BUILD) -p PROFILE $(PROFILE) -p SEEDS $(SEEDS) -p DEVICE $(DEVICE)
 
+# Chapter 11 decides by committed results.
+$(BUILD)/executed/11_your_model.ipynb: $(wildcard results/leaderboard.* results/confirm/09.json)
+
 executed: $(EXECUTED)
 
 notebook: $(filter $(BUILD)/executed/$(N)_%,$(EXECUTED))

@@ -19,14 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gaplib import geometry, posthoc
-from gaplib.book.chapters.ch09_rows import SHARP, trained
 from gaplib.data import DataUnavailable, glyphs, published
 from gaplib.evaluation.mixed_search import mixed_search
 from gaplib.evaluation.retrieval import mean_recall
 from gaplib.methods import method
 from gaplib.posthoc import PostHoc
 from gaplib.towers.encode import encode
-from gaplib.training import Run, fit
+from gaplib.training import Run, fit, presets
 
 TAU = 0.02  # of the model, and of everything that trains it on
 STEPS, RATE, BATCH = 100, 1e-3, 256
@@ -35,9 +34,12 @@ SIZES = (2, 5, 10, 20, 50, 200, 2000)
 DRAWS = 3  # samples of each size
 
 
-def model(seed: int) -> Run:
-    """The model that stands for the reader's own, from the cache where it is there: about ten seconds where not."""
-    return trained(SHARP, seed)
+def model(seed: int, device: str = "cpu") -> Run:
+    """The model that stands for the reader's own, from the cache where it is there: about ten seconds where not.
+
+    It is chapter 09's row ``SHARP``.
+    """
+    return presets.run("flt", seed, "paper", device, tau=TAU)
 
 
 def captioned_pictures(n: int, seed: int = 0, size: int = 64) -> list[tuple[Image.Image, list[str]]]:
@@ -188,8 +190,9 @@ def batches(seed: int, split: str = "train") -> Callable[[int], Mapping[str, Ten
     return batch
 
 
-def trained_on(towers: Any, name: str, seed: int, steps: int = STEPS) -> nn.Module:
-    """A copy of ``towers`` after ``steps`` more steps with the method ``name`` at the model's own temperature."""
+def trained_on(towers: Any, name: str, seed: int, steps: int = STEPS, device: str = "cpu") -> nn.Module:
+    """A copy of ``towers``, on the CPU, after ``steps`` more with the method ``name`` at the model's temperature."""
     towers = copy.deepcopy(towers)
-    fit(towers, method(name).build(tau=TAU, temperature="fixed"), batches(seed), steps, lr=RATE)
-    return towers
+    objective = method(name).build(tau=TAU, temperature="fixed")
+    fit(towers, objective, batches(seed), steps, lr=RATE, device=device)
+    return towers.cpu()
