@@ -6,8 +6,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 #: name that is at hand as ``gaplib.<name>`` -> its module, imported on first use: ``import gaplib`` stays fast
-_LAZY = {"as_open_clip_loss": "gaplib.open_clip_loss", "measure": "gaplib.measuring"}
-_LAZY = {"as_open_clip_loss": "gaplib.open_clip_loss", "embed": "gaplib.embedding"}
+_LAZY = {
+    "as_open_clip_loss": "gaplib.open_clip_loss",
+    "embed": "gaplib.embedding",
+    "measure": "gaplib.measuring",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -104,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     where = board.add_mutually_exclusive_group()
     where.add_argument("--jobs", metavar="N", type=int, help="processes (default: one a core)")
     where.add_argument("--ray", metavar="ADDRESS", help="HOST:PORT of a Ray cluster, or auto")
-    board.add_argument("--device", default="cpu", help="of the training: cpu, cuda, cuda:N or mps (default: %(default)s)")
+    board.add_argument(
+        "--device", default="cpu", help="of the training: cpu, cuda, cuda:N or mps (default: %(default)s)"
+    )
     board.add_argument("--setting", default="tuned", help="tuned or paper (default: %(default)s)")
     board.add_argument("--steps", type=int, help="optimizer steps of every run")
 

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from gaplib._devices import check_device
-
 from gaplib.training.processes import own_device
 
 if TYPE_CHECKING:

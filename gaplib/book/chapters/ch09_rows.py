@@ -99,7 +99,9 @@ def setting_rows(
     with ExitStack() as stack:
         folders, rows, names, missing = {}, {}, {}, {}
         for name, (plan, method) in plans.items():
-            folders[name] = stack.enter_context(reserved(_folder(out, device) / name.replace(" ", "_"), plan.identity()))
+            folders[name] = stack.enter_context(
+                reserved(_folder(out, device) / name.replace(" ", "_"), plan.identity())
+            )
             found = plan.read(folders[name])
             for spec in plan.rows([method], seeds):
                 if spec.key in found:
@@ -147,9 +149,7 @@ def trained(name: str, seed: int, device: str = "cpu") -> Run:
     return presets.run(name, seed, device=device)
 
 
-def rows(
-    seeds: Sequence[int], out: Path | None = None, jobs: int | None = None, device: str = "cpu"
-) -> pd.DataFrame:
+def rows(seeds: Sequence[int], out: Path | None = None, jobs: int | None = None, device: str = "cpu") -> pd.DataFrame:
     """All rows of the chapter in one table, main rows first; their runs are trained on ``device``."""
     main, settings = main_rows(seeds, out, jobs, device), setting_rows(seeds, out, jobs, device=device)
     return pd.concat([main, settings], ignore_index=True)
