@@ -40,7 +40,7 @@ def _timed(work: Callable[[], Any], taken: dict[str, float]) -> Callable[[], Any
     def timed() -> Any:
         started, processor = time.perf_counter(), time.process_time()
         found = work()
-        taken |= {"seconds": time.perf_counter() - started, "processor": time.process_time() - processor}
+        taken.update({"seconds": time.perf_counter() - started, "processor": time.process_time() - processor})
         return found
 
     return timed

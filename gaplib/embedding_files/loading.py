@@ -28,8 +28,15 @@ FORMATS: Mapping[str, Callable[[Path], dict[str, Entry]]] = {
     ".csv": csv,
 }
 #: how the two modalities are called in files and folders that hold both
-BOTH = (SIDES, ("image", "text"), ("image_embedding", "text_embedding"), ("image_embeddings", "text_embeddings"))
-BOTH = (*BOTH, ("image_features", "text_features"), ("test_image", "test_text"), ("x", "y"))
+BOTH = (
+    SIDES,
+    ("image", "text"),
+    ("image_embedding", "text_embedding"),
+    ("image_embeddings", "text_embeddings"),
+    ("image_features", "text_features"),
+    ("test_image", "test_text"),
+    ("x", "y"),
+)
 
 
 def split_key(place: str | Path, key: str | None = None) -> tuple[Path, str | None]:

@@ -31,7 +31,7 @@ def parquet(path: Path) -> dict[str, Entry]:
                 shape: tuple[int, ...] = (file.metadata.num_rows, d)
                 bits = kind.value_type.bit_width if floats else 0
                 matrix = cache(partial(_matrix, path, column.name, d))
-                found[column.name] = Entry(shape, str(kind), bits, floats, lambda matrix=matrix: matrix()())
+                found[column.name] = Entry(shape, str(kind), bits, floats, partial(_mapped, matrix))
             else:
                 shape = (file.metadata.num_rows,)
                 found[column.name] = Entry(shape, str(kind), 0, False, partial(_labels, path, column.name))
@@ -69,6 +69,10 @@ def _blocks(path: Path, column: str, d: int) -> Iterator[np.ndarray]:
                 )
             yield lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, d)
             start += len(lists)
+
+
+def _mapped(matrix: Callable[[], Callable[[], np.ndarray]]) -> np.ndarray:
+    return matrix()()
 
 
 def _labels(path: Path, column: str) -> np.ndarray:

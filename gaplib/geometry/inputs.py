@@ -18,8 +18,8 @@ import torch
 from gaplib._validate import as_float64, check_matrix, check_nonzero_rows, check_pair, check_unit_rows
 from gaplib.pairs import HALF_TYPES
 
-# Many rows are gone through in blocks of so many, so that no intermediate result is as large as they are. Blocks of some
-# 16 MiB use the same memory again; larger ones would get theirs anew from the system each time.
+# Many rows are gone through in blocks of so many, so that no intermediate result is as large as they are. Blocks of
+# some 16 MiB use the same memory again; larger ones would get theirs anew from the system each time.
 ROWS_AT_A_TIME = 2**12
 
 

@@ -149,10 +149,9 @@ def _nuclear_norm(parts: Sequence[torch.Tensor], mean: torch.Tensor) -> torch.Te
             factor = torch.linalg.qr(torch.cat([factor, block]), mode="r").R
         return spectrum(factor).sum()
     centred = torch.cat([block for part in parts for block in part.split(ROWS_AT_A_TIME)]) - mean
-    if min(n, d) > _GRAM_FROM:
-        # Without their mean, n rows have at most n - 1 directions.
-        if (total := _from_variances(_variances(centred)[int(n <= d) :])) is not None:
-            return total
+    # Without their mean, n rows have at most n - 1 directions.
+    if min(n, d) > _GRAM_FROM and (total := _from_variances(_variances(centred)[int(n <= d) :])) is not None:
+        return total
     return spectrum(centred).sum()
 
 

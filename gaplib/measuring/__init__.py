@@ -4,7 +4,7 @@
 what to do next; ``card`` and ``rendering`` show it.
 """
 
-from gaplib.measuring.card import Card
 from gaplib.measuring.call import measure
+from gaplib.measuring.card import Card
 
 __all__ = ["Card", "measure"]

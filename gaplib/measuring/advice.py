@@ -1,7 +1,7 @@
 """What to do next, as a table of rules: what was measured, what to try, and which claims of the book bear on it.
 
-A rule promises no number and no success: the claims say on what they were tried and what came out (``gaplib.claims``, the
-book's page of claims). Add a row to add an advice.
+A rule promises no number and no success: the claims say on what they were tried and what came out (``gaplib.claims``,
+the book's page of claims). Add a row to add an advice.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ RULES = (
         _near_chance,
         Advice(
             "True pairs are found hardly more often than by chance.",
-            "Check that row i of both files is the same item and that the weights were loaded: an untrained model has a "
-            "gap, too. Until pairs are found, metrics of pairs say little.",
+            "Check that row i of both files is the same item and that the weights were loaded: an untrained model has "
+            "a gap, too. Until pairs are found, metrics of pairs say little.",
             ("L2", "Y5"),
         ),
     ),

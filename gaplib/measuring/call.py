@@ -96,18 +96,19 @@ def measure(
     models = read_rows(MEASURED if among is None else among)
     values = this.report.values
     places = {name: place(name, value, models) for name in PLACED if (value := values[name]) is not None}
-    other, changes = None, {}
+    compared: Measured | None = None
+    changes: dict[str, Estimate | float] = {}
     if compare is not None:
-        other_rows = _compared(compare, key, tell)
-        again = _matched(*other_rows, two, paired, pairs, groups, said)
-        other, other_items = _measured(*_drawn(*again[:2], again[2], paired, subsample, seed, []), two, paired, seed)
-        changes = _differences(this, other, same_items=paired and items == other_items)
+        x, y, codes = _matched(*_compared(compare, key, tell), two, paired, pairs, groups, said)
+        x, y, codes = _drawn(x, y, codes, paired, subsample, seed, [])
+        compared, other_items = _measured(x, y, two, paired, codes, seed)
+        changes = _differences(this, compared, same_items=paired and items == other_items)
     return Card(
         names,
         {two: this},
         {name: where for name, where in places.items() if where},
         advice_for(this.report),
-        other,
+        compared,
         changes,
         tuple(said),
     )

@@ -25,11 +25,12 @@ HEADLINE = {
     "linear_separability": METRICS["linear_separability"].label,
     "recall_at_1": "retrieval@1, mean of both directions",
 }
+_ON_TRIAL = "The claims, on trial in the book (its page of claims has the verdicts)"
 _DASH = "\N{EN DASH}"
 _LEGEND = (
-    "In brackets: 95 % interval over other items of the same kind, where there is one. Without a gap: mean [central 95 %] "
-    "with the modalities exchanged within random pairs (groups, where given); for the coordinates, with the gap rotated "
-    "at random. Place: among the trained models measured so far, on their own data."
+    "In brackets: 95 % interval over other items of the same kind, where there is one. Without a gap: mean "
+    "[central 95 %] with the modalities exchanged within random pairs (groups, where given); for the coordinates, with "
+    "the gap rotated at random. Place: among the trained models measured so far, on their own data."
 )
 
 
@@ -127,7 +128,7 @@ class Card:
             out += "\n\nWhat to do next\n" + "\n".join(
                 wrapped(f"* {one.when} {one.text} Evidence: {', '.join(one.claims)}.") for one in self.advice
             )
-            out += "\n\nThe claims, on trial in the book (its page of claims has the verdicts)\n"
+            out += "\n\n" + _ON_TRIAL + "\n"
             out += "\n".join(wrapped(f"  {line}", "    ") for line in self._evidence())
         return out
 
@@ -142,8 +143,8 @@ class Card:
         out = [f"<p>Note: {escape(note)}</p>" for note in self._notes()]
         out += [
             # Focusable, so that a keyboard can scroll a table wider than the window.
-            f'<div class="wrap" style="overflow-x: auto" tabindex="0" role="region" aria-label="{escape(grid.caption)}">'
-            f"{grid.html()}</div>"
+            '<div class="wrap" style="overflow-x: auto" tabindex="0" role="region" '
+            f'aria-label="{escape(grid.caption)}">{grid.html()}</div>'
             for grid in self._grids()
         ]
         out.append(f"<p>{escape(self._legend())}</p>")
@@ -153,9 +154,7 @@ class Card:
                 for one in self.advice
             )
             claims = "".join(f"<li>{escape(line)}</li>" for line in self._evidence())
-            out.append(
-                f"<{heading}>What to do next</{heading}><ul>{items}</ul><p>The claims, on trial in the book (its page of claims has the verdicts):</p>"
-            )
+            out.append(f"<{heading}>What to do next</{heading}><ul>{items}</ul><p>{_ON_TRIAL}:</p>")
             out.append(f"<ul>{claims}</ul>")
         return "\n".join(out) + "\n"
 

@@ -1,8 +1,8 @@
 """Intervals of the card's numbers: how far other items of the same kind would move them.
 
 Metrics made of sums over the rows have a delete-a-block jackknife (:func:`gaplib.stats.jackknife`), of which all blocks
-come out of one pass. Shares of right answers have Wilson's interval, with as many trials as there are independent items.
-The rest (kernel means, ranks, neighbours) has none: a block left out moves them by its size as much as by chance.
+come out of one pass. Shares of right answers have Wilson's interval, with as many trials as there are independent
+items. The rest (kernel means, ranks, neighbours) has none: a block left out moves them by its size as by chance.
 """
 
 from __future__ import annotations

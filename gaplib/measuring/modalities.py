@@ -59,7 +59,8 @@ def named_modalities(
         modalities = tuple(found.values())
     if len(modalities) < 2:
         raise ValueError(
-            f"modalities: expected two or more arrays, tensors or paths, or one file that holds two, got {len(modalities)}"
+            "modalities: expected two or more arrays, tensors or paths, or one file that holds two, "
+            f"got {len(modalities)}"
         )
     if names is None:
         names = _own_names(modalities)

@@ -1,7 +1,7 @@
 """The models measured so far: one row a model, one schema, whoever measures.
 
-``measured.csv`` beside this file is written by ``python -m tools.measured`` from real embeddings. A table of your own has
-the same columns: ``write_rows`` adds to it, ``measure(..., among=FILE)`` and ``--among FILE`` compare with it.
+``measured.csv`` beside this file is written by ``python -m tools.measured`` from real embeddings. A table of your own
+has the same columns: ``write_rows`` adds to it, ``measure(..., among=FILE)`` and ``--among FILE`` compare with it.
 """
 
 from __future__ import annotations
