@@ -31,18 +31,20 @@ from gaplib.evaluation import retrieval
 from gaplib.geometry import gap_report
 from gaplib.geometry.metrics import METRICS
 from gaplib.towers import check_device, from_hub, from_open_clip
-from gaplib.towers.external import check_open_clip
+from gaplib.towers.external import FOLDER, HUB, check_open_clip
+from gaplib.towers.loading import no_retries, nothing_unpickled, quiet
 
-#: What a row says beside numbers. ``model`` is what ``--models`` had; ``data`` the kind of data, without its folder.
+#: Columns of words. ``model`` is what ``--models`` had; ``data`` the kind of data, without the reader's folder.
 WORDS = ("model", "source", "data", "gaplib", "torch", "library", "date")
-RECALL = ("image_to_text@1", "text_to_image@1")
-#: All columns, in order: the metrics are those of the report card.
+RECALL = ("image_to_text_at_1", "text_to_image_at_1")
+#: All columns, in order. The metrics are those of the report card, under the same names. ``trained``: whether weights
+#: were loaded. ``n`` counts images, ``n_text`` captions.
 COLUMNS = (
-    *WORDS[:3],
+    *("model", "source", "trained", "data"),
     *("n", "n_text", "d"),
     *(key for metric in METRICS.values() if metric.report for key in metric.keys),
     *RECALL,
-    *WORDS[3:],
+    *("gaplib", "torch", "library", "date"),
 )
 #: What :func:`table` shows: column -> heading.
 SHOWN = {
@@ -50,8 +52,8 @@ SHOWN = {
     "relative_modality_gap": "relative gap",
     "linear_separability": "separability",
     "true_pair_cosine": "true-pair cosine",
-    "image_to_text@1": "image to text @1",
-    "text_to_image@1": "text to image @1",
+    "image_to_text_at_1": "image to text @1",
+    "text_to_image_at_1": "text to image @1",
 }
 _FORMAT = "%.6g"  # of numbers in the file
 _DASH = "\N{EN DASH}"
@@ -62,7 +64,7 @@ class ZooFailed(RuntimeError):
 
     def __init__(self, errors: Mapping[str, str], frame: pd.DataFrame):
         why = "; ".join(f"{model}: {error}" for model, error in errors.items())
-        super().__init__(f"{len(errors)} models could not be measured: {why}")
+        super().__init__(f"{len(errors)} of the models could not be measured: {why}")
         self.errors, self.frame = dict(errors), frame
 
 
@@ -76,10 +78,9 @@ class Spec:
     pretrained: str | None = None
 
     @property
-    def source(self) -> str:
-        """Where the weights come from."""
-        random = self.library == "open_clip" and self.pretrained is None and not self.name.startswith(_ELSEWHERE)
-        return "random weights" if random else LIBRARIES[self.library].source
+    def trained(self) -> bool:
+        """Whether weights are loaded: open_clip's listed names have none without a tag or a file."""
+        return self.library != "open_clip" or self.pretrained is not None or self.name.startswith((HUB, FOLDER))
 
 
 def parse(text: str) -> Spec:
@@ -92,7 +93,7 @@ def parse(text: str) -> Spec:
     library, _, name = str(text).strip().partition(":")
     if library not in LIBRARIES or not name:
         raise ValueError(f"models: expected open_clip:NAME[:PRETRAINED], hf:NAME or st:NAME, got {text!r}")
-    if library == "open_clip" and not name.startswith(_ELSEWHERE):
+    if library == "open_clip" and not name.startswith((HUB, FOLDER)):
         name, _, pretrained = name.partition(":")
         return Spec(text.strip(), library, name, pretrained or None)
     return Spec(text.strip(), library, name)
@@ -169,7 +170,7 @@ def measurements(pairs: EmbeddedPairs, seed: int = 0) -> dict[str, float | None]
     found = retrieval(image, text, ks=(1,), image_groups=torch.arange(len(image)), text_groups=belongs)
     numbers: dict[str, float | None] = {"n": len(image), "n_text": len(text), "d": image.shape[1]}
     numbers |= {key: value for key, value in report.values.items() if key in COLUMNS}
-    return numbers | {name: float(found[name]) for name in RECALL}
+    return numbers | {name: float(found[name.replace("_at_", "@")]) for name in RECALL}
 
 
 def read(path: str | Path) -> pd.DataFrame:
@@ -262,23 +263,21 @@ class Library:
 
     load: Callable[[Spec, str], Any]
     package: str
-    source: str
 
 
 def _sentence_transformers(spec: Spec, device: str) -> Any:
     from gaplib._extras import need
 
     need("hub", "sentence_transformers")
-    return importlib.import_module("sentence_transformers").SentenceTransformer(spec.name, device=device)
+    library = importlib.import_module("sentence_transformers")
+    with quiet(), nothing_unpickled(), no_retries(not Path(spec.name).is_dir()):
+        return library.SentenceTransformer(spec.name, device=device)
 
 
-_ELSEWHERE = ("hf-hub:", "local-dir:")
 LIBRARIES = {
-    "open_clip": Library(
-        lambda spec, at: from_open_clip(spec.name, spec.pretrained, device=at), "open_clip_torch", "open_clip"
-    ),
-    "hf": Library(lambda spec, at: from_hub(spec.name, device=at), "transformers", "transformers"),
-    "st": Library(_sentence_transformers, "sentence-transformers", "sentence-transformers"),
+    "open_clip": Library(lambda spec, at: from_open_clip(spec.name, spec.pretrained, device=at), "open_clip_torch"),
+    "hf": Library(lambda spec, at: from_hub(spec.name, device=at), "transformers"),
+    "st": Library(_sentence_transformers, "sentence-transformers"),
 }
 
 
@@ -296,7 +295,8 @@ def _row(spec: Spec, data: Any, data_name: str, device: str, batch_size: int) ->
         installed += f" {version(library.package)}"
     words = {
         "model": spec.text,
-        "source": spec.source,
+        "source": spec.library,
+        "trained": spec.trained,
         "data": data_name,
         "gaplib": gaplib.__version__,
         "torch": torch.__version__,

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 import gaplib
+from gaplib import zoo
 from gaplib.data import DataUnavailable
 from gaplib.towers import as_towers, from_hub
 
@@ -182,6 +183,8 @@ def test_sentence_transformers_models(folders, tmp_path):
     torch.testing.assert_close(found.image, wanted[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(found.text, wanted[1], atol=1e-5, rtol=0)
     assert loaded.training
+    by_name = zoo.LIBRARIES["st"].load(zoo.parse(f"st:{tmp_path}"), "cpu")
+    torch.testing.assert_close(gaplib.embed(by_name, [(IMAGES[0], "a cat")]).image, found.image[:1])
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------

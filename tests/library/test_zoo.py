@@ -54,7 +54,8 @@ def test_a_row_is_what_the_library_measures(models, tmp_path):
     frame = zoo.zoo(models, Data(), tmp_path / "zoo.csv", data_name="fake")
     assert tuple(frame) == zoo.COLUMNS
     assert frame["model"].tolist() == models
-    assert frame["source"].tolist() == ["open_clip", "open_clip", "transformers"]
+    assert frame["source"].tolist() == ["open_clip", "open_clip", "hf"]
+    assert frame["trained"].all()
     assert set(frame["n"]) == {12}
     assert set(frame["n_text"]) == {18}
     assert frame["d"].tolist() == [16, 16, 12]
@@ -66,8 +67,8 @@ def test_a_row_is_what_the_library_measures(models, tmp_path):
     assert row["true_pair_cosine"] == pytest.approx(float((x * y).sum(1).mean()), rel=1e-4)
     scores = (found.image @ found.text.T).numpy()
     hits = found.pairs.numpy()[scores.argmax(1)] == np.arange(12)
-    assert row["image_to_text@1"] == pytest.approx(hits.mean(), rel=1e-5)
-    assert row["text_to_image@1"] == pytest.approx((scores.argmax(0) == found.pairs.numpy()).mean(), rel=1e-5)
+    assert row["image_to_text_at_1"] == pytest.approx(hits.mean(), rel=1e-5)
+    assert row["text_to_image_at_1"] == pytest.approx((scores.argmax(0) == found.pairs.numpy()).mean(), rel=1e-5)
     pd.testing.assert_frame_equal(zoo.read(tmp_path / "zoo.csv"), frame)
 
 
@@ -77,9 +78,9 @@ def test_retrieval_counts_each_image_once():
     text = image.repeat_interleave(2, dim=0).clone()
     text[0] = image[1]
     found = zoo.measurements(EmbeddedPairs(image, text, torch.arange(8) // 2))
-    assert found["text_to_image@1"] == pytest.approx(7 / 8)
+    assert found["text_to_image_at_1"] == pytest.approx(7 / 8)
     # Image 1 has three level answers, two of them right.
-    assert found["image_to_text@1"] == pytest.approx((3 + 2 / 3) / 4)
+    assert found["image_to_text_at_1"] == pytest.approx((3 + 2 / 3) / 4)
 
 
 def test_a_model_that_has_its_row_is_passed_over(models, tmp_path, monkeypatch):
@@ -97,12 +98,20 @@ def test_other_data_are_another_row(models, tmp_path):
     assert frame["data"].tolist() == ["fake", "other"]
 
 
+def test_random_weights_are_said_to_be_random(tmp_path, monkeypatch):
+    import open_clip
+
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny-For-Tests", tiny_models.OPEN_CLIP)
+    frame = zoo.zoo(["open_clip:Tiny-For-Tests"], Data(), tmp_path / "zoo.csv", data_name="fake")
+    assert not frame["trained"].any()
+
+
 def test_a_failing_model_says_why_and_the_others_go_on(models, tmp_path):
     (tmp_path / "empty").mkdir()
     bad = f"hf:{tmp_path}/empty"
     said = []
     with pytest.raises(
-        zoo.ZooFailed, match=r"^1 models could not be measured: hf:.*transformers cannot load"
+        zoo.ZooFailed, match=r"^1 of the models could not be measured: hf:.*transformers cannot load"
     ) as failed:
         zoo.zoo([models[0], bad, models[1]], Data(), tmp_path / "zoo.csv", data_name="fake", note=said.append)
     assert list(failed.value.errors) == [bad]
@@ -142,7 +151,7 @@ def test_a_table_of_another_version_keeps_its_columns(models, tmp_path):
 def frame():
     rows = {"model": ["far<b>", "near", "middle"], "data": ["coco"] * 3, "n": [5000.0] * 3}
     rows |= {name: [0.9, 0.1, 0.5] for name in zoo.SHOWN}
-    rows["text_to_image@1"] = [0.9, float("nan"), 0.5]
+    rows["text_to_image_at_1"] = [0.9, float("nan"), 0.5]
     return pd.DataFrame(rows)
 
 
@@ -161,8 +170,8 @@ def test_the_table_in_order(frame):
 
 
 def test_the_place_of_new_values(frame):
-    values = {"centroid_distance": 0.5, "text_to_image@1": 0.1, "uniformity_image": -3.0, "true_pair_cosine": None}
-    assert zoo.place(frame, values) == {"centroid_distance": (2, 4), "text_to_image@1": (1, 3)}
+    values = {"centroid_distance": 0.5, "text_to_image_at_1": 0.1, "uniformity_image": -3.0, "true_pair_cosine": None}
+    assert zoo.place(frame, values) == {"centroid_distance": (2, 4), "text_to_image_at_1": (1, 3)}
     assert zoo.place(frame, {"centroid_distance": 2.0}) == {"centroid_distance": (4, 4)}
 
 
@@ -172,16 +181,16 @@ def test_the_place_of_new_values(frame):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("open_clip:RN50", ("open_clip", "RN50", None, "random weights")),
-        ("open_clip:RN50:openai", ("open_clip", "RN50", "openai", "open_clip")),
-        ("open_clip:hf-hub:org/name", ("open_clip", "hf-hub:org/name", None, "open_clip")),
-        ("hf:org/name", ("hf", "org/name", None, "transformers")),
-        ("st:clip-ViT-B-32", ("st", "clip-ViT-B-32", None, "sentence-transformers")),
+        ("open_clip:RN50", ("open_clip", "RN50", None, False)),
+        ("open_clip:RN50:openai", ("open_clip", "RN50", "openai", True)),
+        ("open_clip:hf-hub:org/name", ("open_clip", "hf-hub:org/name", None, True)),
+        ("hf:org/name", ("hf", "org/name", None, True)),
+        ("st:clip-ViT-B-32", ("st", "clip-ViT-B-32", None, True)),
     ],
 )
 def test_names_of_models(text, wanted):
     spec = zoo.parse(text)
-    assert (spec.library, spec.name, spec.pretrained, spec.source) == wanted
+    assert (spec.library, spec.name, spec.pretrained, spec.trained) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "RN50", "hf:", "tf:name"])
@@ -209,7 +218,7 @@ def test_the_command_ends_with_1_where_a_model_failed(models, opened, tmp_path, 
     assert call("--models", both, "--data", "coco:here", "--out", tmp_path / "zoo.csv") == 1
     out, err = capsys.readouterr()
     assert models[0] in out
-    assert err.splitlines()[-1].startswith("gaplib: 1 models could not be measured: hf:")
+    assert err.splitlines()[-1].startswith("gaplib: 1 of the models could not be measured: hf:")
 
 
 @pytest.mark.parametrize(
