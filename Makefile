@@ -112,7 +112,7 @@ $(CLAIMS): $(EXECUTED) $(DECIDING) tools/build_claims.py | $(VENV)/.stamp
 	@echo "Deciding the claims"
 	@$(PY) -m tools.build_claims --build $(BUILD)
 
-$(BUILD)/site.stamp: $(EXECUTED) $(CLAIMS) $(PAGES) tools/stage.py tools/gate.py tools/build_site.py requirements.txt | $(VENV)/.stamp
+$(BUILD)/site.stamp: $(EXECUTED) $(CLAIMS) $(PAGES) $(wildcard results/zoo.csv) tools/stage.py tools/gate.py tools/build_site.py requirements.txt | $(VENV)/.stamp
 	@echo "Rendering the site"
 	@$(PY) -m tools.stage --build $(BUILD) $(EXECUTED)
 	@$(PY) -m tools.build_site --build $(BUILD)

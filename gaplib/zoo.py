@@ -230,7 +230,7 @@ class ZooTable:
         )
 
     def to_html(self) -> str:
-        """One ``<table>`` with a caption."""
+        """One ``<table>`` with a caption, of the class that the book's theme styles."""
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("model", "data, images", *SHOWN.values()))
         body = "".join(
             f'<tr><th scope="row">{escape(line[0])}</th>'
@@ -239,7 +239,8 @@ class ZooTable:
             for line in self._cells()
         )
         caption = f"{len(self.frame)} models, in order of {SHOWN[self.order]}"
-        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        head, body = f"<thead><tr>{head}</tr></thead>", f"<tbody>{body}</tbody>"
+        return f'<table class="table"><caption>{caption}</caption>{head}{body}</table>'
 
     _repr_html_ = to_html
 

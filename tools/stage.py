@@ -25,6 +25,7 @@ from tools import gate
 HIDDEN = {"parameters", "injected-parameters", "setup"}  # what a reader of the page has no use for
 SOURCES = ("_config.yml", "_toc.yml", "book")
 NO_CLAIMS = "There is no claims table in this build.\n"
+NO_MODELS = "No model has its row yet.\n"
 
 
 def stage(executed: list[Path], build: Path, root: Path) -> Path:
@@ -53,6 +54,7 @@ def stage(executed: list[Path], build: Path, root: Path) -> Path:
     text = claims.read_text(encoding="utf-8") if claims.exists() else NO_CLAIMS
     (generated / "claims_table.md").write_text(text, encoding="utf-8")
     (generated / "methods_table.md").write_text(methods_table(METHODS), encoding="utf-8")
+    (generated / "zoo_table.md").write_text(zoo_table(root / "results" / "zoo.csv"), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
     return target
@@ -159,6 +161,15 @@ def methods_table(methods: Mapping[str, Method]) -> str:
         cells = [f"`{one.name}`", one.formula().replace("_", " "), one.policy_text(), needs, one.source]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def zoo_table(file: Path) -> str:
+    """The rows of ``python -m gaplib zoo`` as a table in HTML; ``ValueError`` for a file that is none of its."""
+    if not file.exists():
+        return NO_MODELS
+    from gaplib.zoo import read, table
+
+    return table(read(file)).to_html() + "\n"
 
 
 def _short(text: str) -> str:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from gaplib import zoo
 from gaplib.methods import METHODS
 from tools import build_site, stage
 
@@ -103,7 +105,7 @@ def test_tree(good, project):
     (project / "_build" / "results" / "claims_table.md").write_text("| L1 | reproduced |\n")
     target = stage.stage([executed / "01_good.ipynb"], project / "_build", project)
     generated = target / "book" / "_generated"
-    names = ["claims_table.md", "methods_table.md", "status_table.md"]
+    names = ["claims_table.md", "methods_table.md", "status_table.md", "zoo_table.md"]
     assert sorted(path.name for path in generated.iterdir()) == names
     table = (generated / "methods_table.md").read_text().splitlines()
     assert len(table) == 2 + len(METHODS)
@@ -111,9 +113,24 @@ def test_tree(good, project):
     cua = next(row for row in table if row.startswith("| `cua` "))
     assert "clip + 1 uniformity + 1 alignment | fixed, tau = 0.01 |" in cua
     assert (generated / "claims_table.md").read_text() == "| L1 | reproduced |\n"
+    assert (generated / "zoo_table.md").read_text() == stage.NO_MODELS
     row = (generated / "status_table.md").read_text().splitlines()[2]
     assert row.startswith("| [01 good](../notebooks/01_good.ipynb) | quick | 3 | cpu | 2.2 min | 812 MiB |")
     nbformat.validate(nbformat.read(target / "notebooks" / "01_good.ipynb", as_version=4))
+
+
+def test_models_of_the_zoo_are_on_its_page(tmp_path):
+    file = tmp_path / "zoo.csv"
+    row = {"model": "m<1>", "data": "coco", "n": 5000} | dict.fromkeys(zoo.SHOWN, 0.25)
+    pd.DataFrame([row]).to_csv(file, index=False)
+    text = stage.zoo_table(file)
+    assert text.startswith("<table")
+    assert "m&lt;1&gt;" in text
+    assert text.count("<td>0.250</td>") == len(zoo.SHOWN)
+    assert "\n\n" not in text  # an empty line would end the HTML in Markdown
+    file.write_text("model\n")
+    with pytest.raises(ValueError, match="no column 'data'"):
+        stage.zoo_table(file)
 
 
 def test_refused_notebook_is_never_staged_and_the_older_tree_stays(project):
