@@ -17,6 +17,7 @@ from gaplib.towers.two_tower import TwoTower, check_images, check_tokens, seeded
 
 #: Names that open_clip does not list, but knows where to find: both bring configuration, weights and tokenizer along.
 HUB, FOLDER = "hf-hub:", "local-dir:"
+_CONFIG = "open_clip_config.json"
 _CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors", ".npz")
 _OFFLINE = (
     "run the same call once where there is network and copy the hub's cache (the folder that HF_HOME names), or give a "
@@ -125,7 +126,7 @@ def from_open_clip(
     if weights:
         options = {"require_pretrained": True, **options}
     local = name.startswith(FOLDER) or Path(pretrained or "").is_file()
-    download = not local and (weights or _needs_hub(name, "hf_model_name"))
+    download = (weights and not local) or _needs_hub(name, "hf_model_name")
     with seeded(seed), quiet(), nothing_unpickled(), no_retries(download):
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained, **options)
@@ -158,8 +159,8 @@ def check_open_clip(name: str, pretrained: str | Path | None = None) -> tuple[st
     if _elsewhere(name):
         if pretrained is not None:
             raise ValueError(f"pretrained: {name} brings its own weights, got {str(pretrained)!r} besides")
-        if name.startswith(FOLDER) and not Path(name.removeprefix(FOLDER), "open_clip_config.json").is_file():
-            raise ValueError(f"name: there is no open_clip_config.json in the folder {name.removeprefix(FOLDER)}")
+        if name.startswith(FOLDER) and not Path(name.removeprefix(FOLDER), _CONFIG).is_file():
+            raise ValueError(f"name: there is no {_CONFIG} in the folder {name.removeprefix(FOLDER)}")
         return name, None
     listed = open_clip.list_models()
     name = name.replace("/", "-")  # as open_clip reads "ViT-B/32"
@@ -220,10 +221,12 @@ def _elsewhere(name: str) -> bool:
 
 
 def _needs_hub(name: str, part: str) -> bool:
-    """Whether ``part`` of a model comes from the hub: of all its models, and of listed ones whose text tower is one."""
+    """Whether ``part`` of a model comes from the hub: of all its models, and of others whose configuration names it."""
     import open_clip
 
-    return name.startswith(HUB) or (not _elsewhere(name) and part in open_clip.get_model_config(name)["text_cfg"])
+    if name.startswith(FOLDER):  # whose tokenizer is in the folder
+        return part == "hf_model_name" and part in Path(name.removeprefix(FOLDER), _CONFIG).read_text(encoding="utf-8")
+    return name.startswith(HUB) or part in open_clip.get_model_config(name)["text_cfg"]
 
 
 def _unloadable(name: str, pretrained: str | None, error: Exception) -> ValueError:
