@@ -5,6 +5,7 @@ import json
 import tarfile
 
 import numpy as np
+import torch
 from PIL import Image
 
 
@@ -92,3 +93,24 @@ def csv(path, rows, separator="\t"):
     lines = [separator.join(("filepath", "title")), *(separator.join(row) for row in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def simat(root, images=5):
+    """Tables with the authors' columns; the wanted image of change k is the one that OSCAR scores 0.9."""
+    db = root / "simat_db"
+    db.mkdir(parents=True)
+    words = [("cat", "sitting on a", "grass"), ("dog", "sitting on a", "grass"), ("cat", "sitting on a", "bed")]
+    rows = [(100 - i, *words[i % 3]) for i in range(images)]
+    table = ["region_id,subj,rel,obj", *(",".join(map(str, row)) for row in rows)]
+    (db / "triplets.csv").write_text("\n".join(table) + "\n")
+    head = ",transfo_id,region_id,field,value,target,norm,query_ids,target_ids,dataset_id,norm2,is_test"
+    changes = ["0,0,100,subj,cat,dog,26,0,1,0,4,False", "1,1,99,subj,dog,cat,26,1,0,1,16,False"]
+    changes += ["2,2,98,obj,bed,grass,26,2,0,2,9,True"]
+    (db / "transfos.csv").write_text("\n".join([head, *changes]) + "\n")
+    scores = torch.full((images, 3), 0.1)
+    for i in range(images):
+        scores[i, i % 3] = 0.9
+    torch.save(scores, db / "oscar_similarity_matrix.pt")
+    for region, *triple in rows:
+        image(db / "images" / f"A {' '.join(triple)}" / f"{region}.jpg", seed=region)
+    return scores

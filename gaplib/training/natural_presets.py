@@ -267,19 +267,19 @@ def task_scores(model: Outside, tasks: Mapping[str, Any], device: Any = "cpu") -
     model.towers.to(device)
     with evaluating(model.towers):
         for name, data in tasks.items():
+            if not isinstance(data, Classified | Simat):
+                raise ValueError(f"tasks: expected classes or SIMAT, got {type(data).__name__} for {name!r}")
             images = encode_images(model, data.pictures, device).numpy()
             if isinstance(data, Classified):
                 classes = [encode_texts(model, prompts, device).numpy() for prompts in data.prompts]
                 found[f"{name}.accuracy@1"] = zero_shot(images, data.label, classes)["accuracy@1"]
-            elif isinstance(data, Simat):
+            else:
                 words = sorted({*data.source, *data.target})
                 of = dict(zip(words, encode_texts(model, words, device).numpy(), strict=True))
                 source, target = (np.stack([of[word] for word in side]) for side in (data.source, data.target))
                 own = data.own
                 score = simat_score(images[own], source, target, images, data.similarity, data.norm2, own=own)
                 found[f"{name}.score"] = score
-            else:
-                raise ValueError(f"tasks: expected classes or SIMAT, got {type(data).__name__} for {name!r}")
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from natural_files import coco, csv, image, karpathy, picture_bytes, shard, shards
+from natural_files import coco, csv, image, karpathy, picture_bytes, shard, shards, simat
 from PIL import Image
 
 from gaplib.data import DataUnavailable
@@ -342,29 +342,8 @@ def test_emnist_has_the_characters_names(tmp_path):
 # --- SIMAT -----------------------------------------------------------------------------------------------------------
 
 
-def write_simat(root, images=5):
-    """Tables with the authors' columns; the wanted image of change k is the one that OSCAR scores 0.9."""
-    db = root / "simat_db"
-    db.mkdir(parents=True)
-    words = [("cat", "sitting on a", "grass"), ("dog", "sitting on a", "grass"), ("cat", "sitting on a", "bed")]
-    rows = [(100 - i, *words[i % 3]) for i in range(images)]
-    table = ["region_id,subj,rel,obj", *(",".join(map(str, row)) for row in rows)]
-    (db / "triplets.csv").write_text("\n".join(table) + "\n")
-    head = ",transfo_id,region_id,field,value,target,norm,query_ids,target_ids,dataset_id,norm2,is_test"
-    changes = ["0,0,100,subj,cat,dog,26,0,1,0,4,False", "1,1,99,subj,dog,cat,26,1,0,1,16,False"]
-    changes += ["2,2,98,obj,bed,grass,26,2,0,2,9,True"]
-    (db / "transfos.csv").write_text("\n".join([head, *changes]) + "\n")
-    scores = torch.full((images, 3), 0.1)
-    for i in range(images):
-        scores[i, i % 3] = 0.9
-    torch.save(scores, db / "oscar_similarity_matrix.pt")
-    for region, *triple in rows:
-        image(db / "images" / f"A {' '.join(triple)}" / f"{region}.jpg", seed=region)
-    return scores
-
-
 def test_simat_scores_as_its_authors_do(tmp_path):
-    scores = write_simat(tmp_path)
+    scores = simat(tmp_path)
     data = open_data(f"simat:{tmp_path}")
     assert (len(data), data.own.tolist(), data.source, data.target) == (5, [0, 1], ["cat", "dog"], ["dog", "cat"])
     assert data[2][1] == ["A cat sitting on a bed"]
@@ -393,7 +372,7 @@ def test_simat_scores_as_its_authors_do(tmp_path):
 
 
 def test_simat_says_what_is_missing(tmp_path):
-    write_simat(tmp_path)
+    simat(tmp_path)
     db = tmp_path / "simat_db"
     next((db / "images").rglob("98.jpg")).unlink()
     with pytest.raises(DataUnavailable, match=r"1 of 5 pictures are missing, .*98\.jpg"):
@@ -402,7 +381,7 @@ def test_simat_says_what_is_missing(tmp_path):
     torch.save(torch.zeros(4, 3), db / "oscar_similarity_matrix.pt")
     with pytest.raises(ValueError, match=r"expected \(5, captions\)"):
         open_data(f"simat:{tmp_path}")
-    (db / "oscar_similarity_matrix.pt").write_bytes(pickle.dumps(print))
+    (db / "oscar_similarity_matrix.pt").write_bytes(pickle.dumps(print, protocol=2))
     with pytest.raises(ValueError, match="expected a matrix saved by torch"):
         open_data(f"simat:{tmp_path}")
     (db / "oscar_similarity_matrix.pt").unlink()
