@@ -67,6 +67,9 @@ class PretendTensor(torch.Tensor):
 
     __array__ = numpy
 
+    def new_tensor(self, data: Any, *, dtype: torch.dtype | None = None, **options: Any) -> torch.Tensor:
+        return torch.tensor(data, **{"dtype": dtype or self.dtype, "device": device(), **options})
+
 
 def device() -> torch.device:
     """The device that tensors say they are on."""
@@ -130,10 +133,8 @@ class _Constructors(TorchFunctionMode):
             made = args[0] if isinstance(args[0], torch.Tensor) else function(*args, **rest)
             moved = made.to(device(), rest.get("dtype"))
             return moved.requires_grad_() if wanted else moved
-        if function is torch.Tensor.new_tensor and isinstance(args[0], PretendTensor):
-            return torch.tensor(*args[1:], **{"dtype": args[0].dtype, "device": device(), **kwargs})
         if function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(args[0], PretendTensor):
-            args = (args[0], _indices(args[1]), *map(_on_cpu, args[2:]))
+            args = (args[0], _indices(args[1]), *(_as_tensor(value, args[0].dtype) for value in args[2:]))
         return function(*args, **kwargs)
 
 
@@ -144,8 +145,8 @@ def _indices(given: Any) -> Any:
     return tuple(map(_indices, given)) if isinstance(given, tuple) else given
 
 
-def _on_cpu(value: Any) -> torch.Tensor:
-    return value if isinstance(value, torch.Tensor) else torch.tensor(value)
+def _as_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
+    return value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=dtype)
 
 
 def _here(where: Any) -> bool:
