@@ -29,7 +29,7 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache_
 CLAIMS := $(BUILD)/results/claims.json
 BUILDING := $(filter book html notebook executed serve,$(MAKECMDGOALS))
 
-.PHONY: FORCE help book html executed notebook test lint bench runs confirm serve lock clean
+.PHONY: FORCE help book html executed notebook test lint bench gpu-check runs confirm serve lock clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -41,6 +41,7 @@ help:
 	@echo "make runs              the training runs in the cache and what they cost"
 	@echo "make confirm           the confirming run (more seeds; resumable), then results/confirm"
 	@echo "make bench             measure speed and memory (about ten minutes of a quiet machine), into $(BUILD)/bench"
+	@echo "make gpu-check         methods, metrics, training, fusion on this machine's cuda or mps against the CPU, with times"
 	@echo "make lint              only the lints: code, types, spelling, layers of imports, numbers typed into prose"
 	@echo "make lock              resolve requirements.txt anew from pyproject.toml"
 	@echo "make clean             remove $(BUILD), the cache of training runs included"
@@ -148,6 +149,10 @@ test: lint
 
 bench: $(VENV)/.stamp
 	@$(PY) -m bench --out $(BUILD)/bench $(if $(PARTS),--parts $(PARTS))
+
+# DEVICE of the command line alone: what the notebooks use by themselves is the CPU.
+gpu-check: $(VENV)/.stamp
+	@$(PY) -m tools.gpu_check $(if $(filter command,$(firstword $(origin DEVICE))),--device $(DEVICE))
 
 runs: $(VENV)/.stamp
 	@$(PY) -m gaplib runs

@@ -66,8 +66,9 @@ def leaderboard(
     evaluate  ``evaluate(run, treatment=None) -> {name: float}``, a function of a module, in place of the suite
 
     Columns: method, seed, setting, tau (at the end), steps, seconds (of training), gaplib, torch (versions), device
-    (that it was trained on), run (its key in the cache), configuration (JSON), then one a metric. A treatment or control has those of the run it is
-    on. The folder may hold more methods and seeds than asked: its tables have all that it still stands for.
+    (of the training), run (its key in the cache), configuration (JSON), then one a metric. A treatment or control has
+    those of the run it is on. The folder may hold more methods and seeds than asked: its tables have all that it still
+    stands for.
 
     Raises:
         ValueError: unknown names (near ones are listed), seeds that repeat, an address that does not answer, a device

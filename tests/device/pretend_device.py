@@ -1,10 +1,10 @@
 """A pretend accelerator: tensors whose numbers lie on the CPU, but which say ``pretend:0`` and fail where CUDA's would.
 
-    pretend_device.start(float64=True)      # once a process, for good: torch knows one such device
-    torch.ones(3, device="pretend")
+    pretend_device.register()               # once a process, for good: torch knows one such device
+    with pretend_device.available(float64=True):
+        torch.ones(3, device="pretend")
 
-Every operation is computed by the CPU's own kernel, so that what comes out must equal the CPU's to the last digit. What
-is refused, as on CUDA: operands on two devices (numbers of shape () on the CPU may stand beside a tensor of the device
+Every operation is computed by the CPU's own kernel, so that what comes out must be what the CPU gives. What is refused, as on CUDA: operands on two devices (numbers of shape () on the CPU may stand beside a tensor of the device
 where an operation goes element by element, and indices on the CPU may pick from it), writing into a tensor of the CPU,
 a generator of the other device, and NumPy. With ``float64=False`` it refuses double precision too, as Apple's mps does.
 
@@ -13,12 +13,14 @@ What it cannot show: real kernels and their rounding, memory, speed, ``autocast`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
@@ -76,15 +78,25 @@ def device() -> torch.device:
     return torch.device(NAME, 0)
 
 
-def start(float64: bool = True) -> None:
-    """Register the device with torch, and make it what ``device="pretend"`` means from now on."""
-    global _has_float64
-    _has_float64 = float64
+def register() -> None:
+    """Tell torch of the device."""
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+
+
+@contextmanager
+def available(float64: bool = True) -> Iterator[None]:
+    """Inside, ``device="pretend"`` can be computed on; outside, the CPU is not slowed down by being looked at."""
+    global _has_float64
+    before = _has_float64, torch.__future__.get_swap_module_params_on_conversion()
+    _has_float64 = float64
     # Parameters change their class on their way to the device, so they are exchanged and not filled anew.
     torch.__future__.set_swap_module_params_on_conversion(True)
-    _Operations().__enter__()
-    _Constructors().__enter__()
+    try:
+        with _Operations(), _Constructors():
+            yield
+    finally:
+        _has_float64, swap = before
+        torch.__future__.set_swap_module_params_on_conversion(swap)
 
 
 class _Module:
@@ -155,64 +167,85 @@ def _here(where: Any) -> bool:
 
 def _compute(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """One operation: judged, computed on the CPU, and its results handed out as the device's."""
-    schema = operation._schema
-    tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
-    ours = any(isinstance(one, PretendTensor) for one in tensors)
+    tensors = list(_tensors((args, tuple(kwargs.values()))))
     to = kwargs.get("device")
-    made_here = ours if to is None else _here(to)
-    if not ours and not made_here:
+    made_here = any(isinstance(one, PretendTensor) for one in tensors) if to is None else _here(to)
+    if not made_here and not any(isinstance(one, PretendTensor) for one in tensors):
         return operation(*args, **kwargs)
-    if schema.name not in _COPIES:
-        _judge(schema, args, kwargs, tensors, made_here)
-    held_args, held_kwargs = tree_map_only(PretendTensor, lambda one: one.held, (args, kwargs))
+    name, written = _facts(operation)
+    if name not in _COPIES:
+        _judge(name, args, kwargs, tensors, made_here)
+    held_args, held_kwargs = _mapped(_held, args), {key: _mapped(_held, value) for key, value in kwargs.items()}
     if to is not None:
         held_kwargs["device"] = torch.device("cpu") if made_here else to
     if held_kwargs.get("pin_memory"):
         held_kwargs["pin_memory"] = False
     found = operation(*held_args, **held_kwargs)
-    written = [argument for argument in schema.arguments if argument.is_write]
     if written:
-        return _written(schema, args, kwargs, written, found)
-    if schema.name == "aten::_to_copy" and any(found is one for one in held_args):
+        return _written(name, args, kwargs, written, found)
+    if name == "aten::_to_copy" and any(found is one for one in held_args):
         found = found.clone()
-    return tree_map_only(torch.Tensor, _wrapped, found) if made_here else found
+    return _mapped(_wrapped, found) if made_here else found
 
 
-def _wrapped(found: torch.Tensor) -> torch.Tensor:
-    return found if isinstance(found, PretendTensor) else PretendTensor(found)
+@cache
+def _facts(operation: Any) -> tuple[str, tuple[str, ...]]:
+    """Name of an operation, and the names of the operands that it writes into."""
+    schema = operation._schema
+    return schema.name, tuple(argument.name for argument in schema.arguments if argument.is_write)
 
 
-def _written(schema: Any, args: tuple, kwargs: dict[str, Any], written: list[Any], found: Any) -> Any:
+def _tensors(given: Any) -> Iterator[torch.Tensor]:
+    for one in given:
+        if isinstance(one, torch.Tensor):
+            yield one
+        elif isinstance(one, (list, tuple)):
+            yield from _tensors(one)
+
+
+def _mapped(change: Any, given: Any) -> Any:
+    """``change`` of every tensor among operands or results."""
+    if isinstance(given, torch.Tensor):
+        return change(given)
+    return type(given)(_mapped(change, one) for one in given) if isinstance(given, (list, tuple)) else given
+
+
+def _held(one: torch.Tensor) -> torch.Tensor:
+    return one.held if isinstance(one, PretendTensor) else one
+
+
+def _wrapped(one: torch.Tensor) -> torch.Tensor:
+    return one if isinstance(one, PretendTensor) else PretendTensor(one)
+
+
+def _written(name: str, args: tuple, kwargs: dict[str, Any], written: tuple[str, ...], found: Any) -> Any:
     """What an operation that writes into its operands gives back: those operands."""
-    outs = [kwargs[argument.name] for argument in written if argument.name in kwargs]
+    outs = [kwargs[one] for one in written if one in kwargs]
     first = args[0] if not outs else outs[0] if len(outs) == 1 else tuple(outs)
     if isinstance(first, PretendTensor) and first.shape != first.held.shape:
-        raise NotImplementedError(f"{schema.name} changes the shape of a tensor in place")
+        raise NotImplementedError(f"{name} changes the shape of a tensor in place")
     return None if found is None else first
 
 
-def _judge(schema: Any, args: tuple, kwargs: dict[str, Any], tensors: list[torch.Tensor], made_here: bool) -> None:
+def _judge(name: str, args: tuple, kwargs: dict[str, Any], tensors: list[torch.Tensor], made_here: bool) -> None:
     """Raise ``DeviceError`` for what CUDA refuses."""
     generator = kwargs.get("generator")
     if generator is not None and made_here and generator.device.type != NAME:
-        raise DeviceError(f"{schema.name}: expected a generator of the device {NAME}, got {generator.device}")
+        raise DeviceError(f"{name}: expected a generator of the device {NAME}, got one of {generator.device}")
     foreign = [one for one in tensors if not isinstance(one, PretendTensor)]
     if not foreign or len(foreign) == len(tensors):
         return
-    if schema.name in _INDEXING:
-        values = [one for one in args[2:3] if isinstance(one, torch.Tensor)]
-        allowed = isinstance(args[0], PretendTensor) and all(_may_stand_beside(one) for one in values)
+    if name in _INDEXING:
+        allowed = isinstance(args[0], PretendTensor) and all(map(_may_stand_beside, _tensors(args[2:3])))
     else:
-        strict = any(map(_has_tensor, args)) or any(part in schema.name for part in _STRICT)
-        allowed = not strict and all(_may_stand_beside(one) for one in foreign)
-        allowed = allowed and not any(args[0] is one and schema.name.endswith("_") for one in foreign)
+        strict = any(isinstance(one, (list, tuple)) and next(_tensors(one), None) is not None for one in args)
+        strict = strict or any(part in name for part in _STRICT)
+        into_the_cpu = name.endswith("_") and args[0] is foreign[0]
+        allowed = not strict and not into_the_cpu and all(map(_may_stand_beside, foreign))
     if not allowed:
-        raise DeviceError(f"{schema.name}: expected all tensors on one device, got {NAME} and cpu")
+        raise DeviceError(f"{name}: expected all tensors on one device, got {NAME} and cpu")
 
 
 def _may_stand_beside(one: torch.Tensor) -> bool:
+    """Whether a tensor of the CPU, or one of the device, may be an operand of an operation on the device."""
     return isinstance(one, PretendTensor) or one.ndim == 0
-
-
-def _has_tensor(given: Any) -> bool:
-    return isinstance(given, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in given)
