@@ -22,8 +22,9 @@ from gaplib._store import Store, content_key
 from gaplib.data import cache_dir
 
 #: Modules under gaplib.training that train nothing: they measure, or find, lock, name and write files. And what a run,
-#: which trains in one process and by whole batches, does not come through.
+#: which trains the package's own towers in one process and by whole batches, does not come through.
 NOT_BEHAVIOUR = (
+    *("gaplib.towers.external", "gaplib.towers.hub", "gaplib.towers.loading"),
     *("gaplib.distributed", "gaplib.training.processes", "gaplib.training.chunked"),
     *("gaplib.training.cache", "gaplib.training.checkpoints", "gaplib.training.history", "gaplib.training.run"),
     *("gaplib._versions", *_store.NOT_BEHAVIOUR),
