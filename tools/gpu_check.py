@@ -70,7 +70,7 @@ def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
         a, b = value.double(), other[name].double()
         apart = torch.where(a.isnan() & b.isnan() | (a == b), 0.0, (a - b).abs()).nan_to_num(math.inf)
         if apart.numel():
-            largest = max(largest, float(apart.max()) / max(1.0, float(a[a.isfinite()].abs().max())))
+            largest = max(largest, float(apart.max()) / max(1.0, float(a.abs().nan_to_num(0.0, 0.0).max())))
     return largest
 
 

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric.accelerators import CPUAccelerator
 from lightning_fabric.strategies import SingleDeviceStrategy
 
-from gaplib import _devices, evaluation, pairs
+from gaplib import _devices, evaluation, pairs, swapping
 from gaplib.book.chapters import (
     ch01_samples,
     ch02_layers,
@@ -33,7 +33,6 @@ from gaplib.book.chapters import (
 from gaplib.book.results import Recorder
 from gaplib.data import cache_dir, glyphs
 from gaplib.data.published import DataUnavailable
-from gaplib.fusion import losses as fusion_losses
 from gaplib.fusion.runs import FusionConfig
 from gaplib.geometry import inputs
 from gaplib.leaderboard import plan, rows
@@ -168,6 +167,10 @@ def test_double_precision_is_there_or_not(pretend, float64):
                     make()
 
 
+def in_double_precision(shape, generator):
+    return torch.rand(shape, generator=generator, dtype=torch.float64).to(DEVICE)
+
+
 #: what is planted in gaplib -> the check that must fail of it, on a device with double precision or without
 PLANTED = {
     "groups stay on the CPU": (
@@ -177,13 +180,13 @@ PLANTED = {
         pairs, "PairedEmbeddings", "_checked_similarity", lambda self, check: self.caption_similarity,
         "method alignclip", True,
     ),
-    "hard negatives in double precision": (fusion_losses, "", "as_float64", torch.Tensor.double, "fusion br", False),
+    "random numbers in double precision": (swapping, "", "_random", in_double_precision, "method ss", False),
     "metrics in double precision": (inputs, "", "as_float64", torch.Tensor.double, "metric alignment", False),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_fault_planted_in_gaplib_is_seen(pretend, monkeypatch, tmp_path, name):
+def test_a_fault_planted_in_gaplib_is_seen(pretend, monkeypatch, name):
     module, owner, attribute, fault, check, float64 = PLANTED[name]
     monkeypatch.setattr(getattr(module, owner) if owner else module, attribute, fault)
     expected = pretend_device.DeviceError if float64 else TypeError

@@ -4,9 +4,10 @@
     with pretend_device.available(float64=True):
         torch.ones(3, device="pretend")
 
-Every operation is computed by the CPU's own kernel, so that what comes out must be what the CPU gives. What is refused, as on CUDA: operands on two devices (numbers of shape () on the CPU may stand beside a tensor of the device
-where an operation goes element by element, and indices on the CPU may pick from it), writing into a tensor of the CPU,
-a generator of the other device, and NumPy. With ``float64=False`` it refuses double precision too, as Apple's mps does.
+Every operation is computed by the CPU's own kernel, so that what comes out must be what the CPU gives. What is refused,
+as on CUDA: operands on two devices (numbers of shape () on the CPU may stand beside a tensor of the device where an
+operation goes element by element, and indices on the CPU may pick from it), writing into a tensor of the CPU, a
+generator of the other device, and NumPy. With ``float64=False`` it refuses double precision too, as Apple's mps does.
 
 What it cannot show: real kernels and their rounding, memory, speed, ``autocast`` to half types, several devices.
 """

@@ -16,6 +16,7 @@ from tools import gpu_check
 HERE = Path(__file__).parent
 
 
+@pytest.mark.timeout(900)  # nearly three hundred tests, in a process of their own
 def test_everything_computes_on_a_pretend_device_what_it_computes_on_the_cpu():
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
