@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Real
@@ -98,20 +98,13 @@ def check_pair(
     paired: bool = True,
 ) -> None:
     """Raise ``ValueError`` unless ``x`` and ``y`` share dimension, device and, if ``paired``, the number of rows."""
-    check_shapes(x.shape, y.shape, names, paired=paired)
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"{names[1]}: expected the dimension of {names[0]} ({x.shape[1]}), got {y.shape[1]}")
+    if paired and x.shape[0] != y.shape[0]:
+        raise ValueError(f"{names[1]}: expected as many rows as {names[0]} ({x.shape[0]} pairs), got {y.shape[0]}")
     devices = [getattr(z, "device", None) for z in (x, y)]
     if all(isinstance(device, torch.device) for device in devices) and devices[0] != devices[1]:
         raise ValueError(f"{names[1]}: expected the device of {names[0]} ({devices[0]}), got {devices[1]}")
-
-
-def check_shapes(
-    x: Sequence[int], y: Sequence[int], names: tuple[str, str] = ("x", "y"), *, paired: bool = True
-) -> None:
-    """Raise ``ValueError`` unless both shapes have the same columns and, if ``paired``, rows."""
-    if x[1] != y[1]:
-        raise ValueError(f"{names[1]}: expected the dimension of {names[0]} ({x[1]}), got {y[1]}")
-    if paired and x[0] != y[0]:
-        raise ValueError(f"{names[1]}: expected as many rows as {names[0]} ({x[0]} pairs), got {y[0]}")
 
 
 def as_float64(x: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gaplib._validate import check_integer, check_labels, check_shapes
+from gaplib._validate import check_integer, check_labels, check_pair
 from gaplib.evaluation.retrieval import retrieval_of, sampled_hits
 from gaplib.geometry import distance, floors
 from gaplib.geometry.inputs import Embeddings, read_two, row_numbers
@@ -233,7 +233,7 @@ def _read(x: Any, y: Any, paired: bool) -> tuple[Any, Any, bool]:
         for z, name in ((x, "x"), (y, "y")):
             if len(z) < 2:
                 raise ValueError(f"{name}: expected at least 2 rows, got {len(z)}")
-        check_shapes(x.shape, y.shape, paired=paired)
+        check_pair(x, y, paired=paired)  # type: ignore[arg-type]  # only shapes and devices are looked at
         return x, y, x.half_or_single and y.half_or_single
     u, v = read_two(x, y, paired=paired, min_rows=2)
     return u, v, max(x.dtype.itemsize, y.dtype.itemsize) < 8
