@@ -89,8 +89,9 @@ def sampled_hits(
 ) -> float:
     """Hit rate at 1 of some queries among candidates that come in blocks: what :func:`retrieval` finds for them.
 
-    queries: (n, d) unit rows. candidates: gives blocks of at most so many unit rows, in the order of their groups'
-    integers ``groups_candidates``; it is called twice. Every query has a right answer.
+    queries: (n, d) unit rows. candidates: gives blocks of at most so many unit rows; it is called twice.
+    groups_queries, groups_candidates: integers, of the candidates in the order of the blocks; every query has a right
+    answer.
     """
     n = len(queries)
     tolerance = _TIE_ULPS * torch.finfo(queries.dtype).eps

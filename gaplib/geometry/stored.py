@@ -11,6 +11,7 @@ import torch
 
 from gaplib.geometry.inputs import ROWS_AT_A_TIME, unit_rows
 
+_SCATTERED = 2**10  # rows taken from one map
 _UNIT = 1e-3  # how far from one a norm may be before the row counts as not normalised
 
 
@@ -64,10 +65,12 @@ class StoredRows:
         out = torch.empty(len(at), self.shape[1], dtype=torch.float64)
         for number, (first, end) in enumerate(zip([0, *self.ends[:-1]], self.ends, strict=True)):
             here = np.flatnonzero((at >= first) & (at < end))
-            if len(here):
-                # In the order of the file, whatever the order that is asked for.
-                here = here[np.argsort(at[here], kind="stable")]
-                out[torch.from_numpy(here)] = _as_float64(self.parts[number][1](), at[here] - first)
+            # In the order of the file, whatever the order that is asked for; and not too many from one map, for the
+            # system counts the surroundings of every row that is touched.
+            here = here[np.argsort(at[here], kind="stable")]
+            for some in np.split(here, range(_SCATTERED, len(here), _SCATTERED)):
+                if len(some):
+                    out[torch.from_numpy(some)] = _as_float64(self.parts[number][1](), at[some] - first)
         return out
 
     def _consecutive(self, start: int, stop: int) -> torch.Tensor:

@@ -134,19 +134,20 @@ class Card:
 
     def to_html(self) -> str:
         """A standalone HTML page; no script, nothing to load, light and dark."""
-        return page(self._title(), self._body("h2"))
+        return page(self._title(), self._body(standalone=True))
 
     def _repr_html_(self) -> str:
-        return f'<div class="gaplib-card"><p><strong>{escape(self._title())}</strong></p>{self._body("h4")}</div>'
+        # No headings and no regions: where in a page it stands, and beside how many others, is not known here.
+        return f'<div class="gaplib-card"><p><strong>{escape(self._title())}</strong></p>{self._body()}</div>'
 
-    def _body(self, heading: str) -> str:
+    def _body(self, standalone: bool = False) -> str:
         out = [f"<p>Note: {escape(note)}</p>" for note in self._notes()]
-        out += [
+        for grid in self._grids():
             # Focusable, so that a keyboard can scroll a table wider than the window.
-            '<div class="wrap" style="overflow-x: auto" tabindex="0" role="region" '
-            f'aria-label="{escape(grid.caption)}">{grid.html()}</div>'
-            for grid in self._grids()
-        ]
+            wrap = (
+                f'<div class="wrap" tabindex="0" role="region" aria-label="{escape(grid.caption)}">{grid.html()}</div>'
+            )
+            out.append(wrap if standalone else grid.html())
         out.append(f"<p>{escape(self._legend())}</p>")
         if self.advice:
             items = "".join(
@@ -154,8 +155,8 @@ class Card:
                 for one in self.advice
             )
             claims = "".join(f"<li>{escape(line)}</li>" for line in self._evidence())
-            out.append(f"<{heading}>What to do next</{heading}><ul>{items}</ul><p>{_ON_TRIAL}:</p>")
-            out.append(f"<ul>{claims}</ul>")
+            out.append("<h2>What to do next</h2>" if standalone else "<p><strong>What to do next</strong></p>")
+            out.append(f"<ul>{items}</ul><p>{_ON_TRIAL}:</p><ul>{claims}</ul>")
         return "\n".join(out) + "\n"
 
     def _evidence(self) -> list[str]:
@@ -181,7 +182,7 @@ class Card:
     def _grids(self) -> list[Grid]:
         if len(self.measured) > 1:
             return [
-                Grid(label, ("", *self.names), _matrix_rows(self.matrix(key)))
+                Grid(label, ("modality", *self.names), _matrix_rows(self.matrix(key)))
                 for key, label in HEADLINE.items()
                 if self.matrix(key).notna().any(axis=None)
             ]
