@@ -1,11 +1,12 @@
 """Measure speed and memory, print a table, write ``bench.json`` and ``bench.png``: ``make bench``.
 
-    python -m bench [--out _build/bench] [--parts abcdem]
+    python -m bench [--out _build/bench] [--parts abcdemp]
 
 (a) a training step of each method over a step of CLIP, at the book's default size; (b) forward and backward of cuaxu
 for a large batch against the composition that public code uses; (c) its extra peak memory; (d) the cyclic terms in
 closed form against their definition; (e) retrieval of 25,000 texts for 5,000 images against two usual recipes; (m) the
-card of 50,000 and of a million pairs in files of half precision, with memory.
+card of 50,000 and of a million pairs in files of half precision, with memory; (p) a step of `fit` in one process against
+two that share its batch, which takes two free cores.
 
 One thread; every ratio is between things that ran by turns in the same minute, and is a median over those turns. The
 file says how busy the machine was: above a load of about the number of its cores less one, do not keep the figures.
@@ -38,6 +39,7 @@ PARTS = {
     "d": parts.closed_forms,
     "e": parts.search,
     "m": parts.card,
+    "p": parts.two_processes,
 }
 
 
@@ -105,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the parts asked for; files are written whole, at the end."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="measure speed and memory")
     parser.add_argument("--out", type=Path, default=Path("_build/bench"))
-    parser.add_argument("--parts", default="abcdem", help="letters of the parts to run")
+    parser.add_argument("--parts", default="".join(PARTS), help="letters of the parts to run")
     options = parser.parse_args(argv)
     unknown = set(options.parts) - set(PARTS)
     if unknown:

@@ -54,6 +54,17 @@ def card_of_files(n: int, d: int) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def step_seconds(method: str, batch_size: int, steps: int, count: int) -> float:
+    """Median seconds of a step of ``fit`` in ``count`` processes together (``bench.processes``)."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count > 1 else []
+    command = [sys.executable, *launch, "-m", "bench.processes", method, str(batch_size), str(steps)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{count} processes stopped (status {done.returncode}): {done.stderr.strip()[-400:]}")
+    return json.loads(done.stdout.splitlines()[-1])["seconds"]
+
+
 def free_memory() -> float:
     """MiB that a process could have now; infinite where the system does not say."""
     try:

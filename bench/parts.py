@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from bench.cases import CAPTIONS, CASES, KS
-from bench.measure import by_turns, card_of_files, extra_memory, free_memory, ratio
+from bench.measure import by_turns, card_of_files, extra_memory, free_memory, ratio, step_seconds
 from gaplib.methods import METHODS
 from gaplib.training.config import RunConfig
 from gaplib.training.trainer import run_loop
@@ -121,6 +121,16 @@ def card(ns: Sequence[int] = (50_000, 1_000_000), d: int = 512) -> Iterator[Row]
         limit = 60.0 if n == 50_000 else None
         yield Row("m", f"{name}, one core", found["processor"], "s", limit, details={"clock": found["seconds"]})
         yield Row("m", f"{name}, a 100,000 rows", found["processor"] * 1e5 / n, "s")
+
+
+def two_processes(batch_size: int = 512, steps: int = 10, repeats: int = 3) -> Iterator[Row]:
+    """(p) a training step of one process, over that of two with half of the batch each, one thread a process."""
+    for name in ("clip", "cuaxu"):
+        # By turns, each time in new processes.
+        taken = [[step_seconds(name, batch_size, steps, count) for count in (1, 2)] for _ in range(repeats)]
+        one, two = (median(times) for times in zip(*taken, strict=True))
+        details = {"n": batch_size, "ms in one": 1e3 * one, "ms in two": 1e3 * two}
+        yield Row("p", f"{name} step, one process / two", median(a / b for a, b in taken), "x", details=details)
 
 
 def _pair(part: str, ours: str, other: str, n: int, d: int, repeats: int, limit: float | None = None) -> Row:

@@ -1,4 +1,4 @@
-"""A method in a training task of open_clip's main branch (``open_clip.task``, not in release 3.3): ``CLIPTask(loss=...)``.
+"""A method in a training task of open_clip's main branch, ``CLIPTask(loss=...)`` of ``open_clip.task`` (not in 3.3).
 
 The task sums what the loss calls ``..._loss``: the contrastive loss and each weighted term.
 """

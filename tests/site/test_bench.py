@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench import __main__ as bench
-from bench import cases, measure, memory, parts
+from bench import cases, measure, memory, parts, processes
 
 
 def test_forms_that_are_compared_agree():
@@ -73,6 +73,13 @@ def test_process_that_stops_is_an_error(monkeypatch):
         measure.extra_memory("cuaxu", 2, 2)
 
 
+def test_steps_are_timed_where_they_run(monkeypatch):
+    assert 0 < measure.step_seconds("clip", 8, 1, 1) < 60
+    monkeypatch.setattr(measure.sys, "executable", "false")
+    with pytest.raises(RuntimeError, match="2 processes stopped"):
+        measure.step_seconds("clip", 8, 1, 2)
+
+
 def test_rows_say_whether_a_promise_was_kept():
     assert parts.Row("a", "x", 1.2, "x", 1.15).met is False
     assert parts.Row("b", "x", 4.1, "x", 4.0, at_most=False).met is True
@@ -89,12 +96,14 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
         "d": partial(parts.closed_forms, 64, 8, 1),
         "e": partial(parts.search, 40, 8, 1),
         "m": partial(parts.card, (60,), 8),
+        "p": partial(parts.two_processes, 64, 1, 1),
     }
     for part in tiny.values():
         part.__doc__ = part.func.__doc__
     monkeypatch.setattr(bench, "PARTS", tiny)
     monkeypatch.setattr(parts, "extra_memory", lambda case, n, d: n * (1.0 if case == "cuaxu" else 3.0))
     monkeypatch.setattr(parts, "card_of_files", lambda n, d: {"mib": 5.0, "seconds": 9.0, "processor": 0.06 * n / 60})
+    monkeypatch.setattr(parts, "step_seconds", lambda name, n, steps, count: processes.main(name, n, steps) / count)
     threads = torch.get_num_threads()
     bench.main(["--out", str(tmp_path)])
     torch.set_num_threads(threads)
@@ -102,7 +111,7 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert found["threads"] == 1
     assert found["commit"]
     rows = {row["name"]: row for row in found["rows"]}
-    assert {row["part"] for row in rows.values()} == set("abcdem")
+    assert {row["part"] for row in rows.values()} == set("abcdemp")
     assert rows["growth from n = 32 to 64"]["value"] == 2.0
     assert rows["composed / cuaxu, n = 64"]["value"] == 3.0
     assert rows["cua step / clip step"]["value"] > 0
@@ -114,7 +123,7 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
 def test_unknown_part_is_refused(capsys):
     with pytest.raises(SystemExit):
         bench.main(["--parts", "az"])
-    assert "expected letters of abcdem, got 'az'" in capsys.readouterr().err
+    assert "expected letters of abcdemp, got 'az'" in capsys.readouterr().err
 
 
 def test_too_little_memory_leaves_the_composed_form_out(monkeypatch):
