@@ -132,8 +132,9 @@ class OpenClipLoss(nn.Module):
     **Several processes.** Where ``torch.distributed`` runs several, the features of all are gathered
     (:mod:`gaplib.distributed`) and the loss is that of the joined batch, the same on each; the mean of the gradients,
     which ``DistributedDataParallel`` takes, is that of one process on the joined batch, and equals that of open_clip's
-    own losses in the same settings. Batches may differ in size (not with ``check=False``). A call raises
-    ``RuntimeError`` where ``rank`` or ``world_size`` were given and are not those of the process group.
+    own losses in the same settings. All processes must call it together, in evaluation too. Batches may differ in size
+    (not with ``check=False``). A call raises ``RuntimeError`` where ``rank`` or ``world_size`` were given and are not
+    those of the process group.
     """
 
     def __init__(

@@ -241,7 +241,7 @@ def prepare(
     in_chunks = None if chunk is None else ChunkedStep(paired, chunk, fabric)
     compute, backward = (in_chunks.terms, in_chunks.backward) if in_chunks else (wrapped, fabric.backward)
     if processes() > 1:
-        check_agreed(fabric.device, steps=steps, first_step=first_step, seed=seed)
+        check_agreed(fabric.device, steps=steps, first_step=first_step, seed=seed % 2**63)
         make_alike(paired)
         by_step, backward = drawn_by_all(by_step, fabric.device), _averaging(backward, paired)
 

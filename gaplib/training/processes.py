@@ -38,6 +38,8 @@ def own_device(kind: str, index: int | None) -> tuple[str, int | None]:
         return kind, index
     if index is not None:
         raise ValueError(f"device: expected {kind} where several processes train, each on its own, got {kind}:{index}")
+    if kind == "mps":
+        raise ValueError("device: expected cpu or cuda where several processes train, got mps")
     if not dist.is_initialized():
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
         atexit.register(_leave)
