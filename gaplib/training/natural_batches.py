@@ -132,7 +132,7 @@ def second_text(text: str, rng: np.random.Generator, share: float = 0.1) -> str:
     dictionary.
 
     >>> second_text("a cat on the grass", np.random.default_rng(3))
-    'cat a on the grass'
+    'on cat the'
     """
     words = text.split()
     if len(words) > 1:

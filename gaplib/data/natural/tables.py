@@ -18,8 +18,8 @@ def csv_pairs(file: str | Path, image: str = IMAGE, caption: str = CAPTION) -> C
     """Pictures and captions of a file with the columns ``image`` and ``caption``.
 
     Rows of one picture become one entry with several captions. The separator is a tab, open_clip's own, where the
-    heading has one, else a comma. A path that is not absolute starts at the file's folder or, as open_clip has it, at
-    the working folder.
+    heading has one, else a comma. Paths that are not absolute start at the file's folder; if the first picture is not
+    there but in the working folder, where open_clip looks, they start there.
 
     Raises:
         DataUnavailable: no such file, or pictures that are missing (how many, and the first).
@@ -42,14 +42,11 @@ def csv_pairs(file: str | Path, image: str = IMAGE, caption: str = CAPTION) -> C
             raise ValueError(f"{file}: expected a {name} in every row, got none in {int(empty.sum())}, first {number}")
     if table.empty:
         raise ValueError(f"{file}: expected at least one row below the heading, got none")
-    grouped = table.groupby(image, sort=False)[caption].agg(list)
-    paths = [_place(name, file.parent) for name in grouped.index]
+    captions: dict[str, list[str]] = {}
+    for name, text in zip(table[image], table[caption], strict=True):
+        captions.setdefault(name, []).append(text)
+    first = next(iter(captions))
+    base = Path() if Path(first).exists() and not (file.parent / first).exists() else file.parent
+    paths = [base / name for name in captions]
     require_files(paths, str(file))
-    return Captioned(paths, grouped.tolist(), f"csv:{file}")
-
-
-def _place(name: str, folder: Path) -> Path:
-    path = Path(name).expanduser()
-    if path.is_absolute():
-        return path
-    return folder / path if (folder / path).exists() or not path.exists() else path
+    return Captioned(paths, list(captions.values()), f"csv:{file}")
