@@ -20,6 +20,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -48,6 +49,8 @@ from gaplib.training.outside import Outside, load
 from gaplib.training.run import RunFolderError, exclusive, reserve_folder
 
 KS = (1, 5, 10)
+#: what a run writes besides config.json and run.json
+FILES = ("embeddings.safetensors", "history.csv", "model.safetensors", "open_clip_config.json")
 #: what a method may need of towers that open_clip's and transformers' have not
 _NOT_HERE = {"private heads": "heads for private features", "shared towers": "one trunk for both modalities"}
 
@@ -136,6 +139,8 @@ def train_outside(
         RunFolderError: a folder that is not this run's to write; nothing in it is changed.
         DataUnavailable: data or weights that are missing.
         NonFiniteLoss: a loss or weight is no longer finite.
+
+    A run that stops before its first checkpoint leaves nothing behind.
     """
     row = settings.configured_method()
     check_integer(settings.steps, "steps", low=1)
@@ -152,10 +157,23 @@ def train_outside(
     with exclusive(folder):
         if (folder / "run.json").exists():
             return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return _trained(
-            settings, row, model, batches, (train, test), folder, device, checkpoint_every, workers, progress,
-            precision, more or (lambda model, device: {}),
-        )  # fmt: skip
+        try:
+            return _trained(
+                settings, row, model, batches, (train, test), folder, device, checkpoint_every, workers, progress,
+                precision, more or (lambda model, device: {}),
+            )  # fmt: skip
+        except BaseException:
+            if checkpoints.latest(folder / "checkpoints") is None:
+                _take_back(folder)
+            raise
+
+
+def _take_back(folder: Path) -> None:
+    """Leave nothing of a run that stopped before its first checkpoint: there is nothing to go on from."""
+    with suppress(OSError):
+        for name in (*FILES, "config.json", ".lock"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _trained(
@@ -204,6 +222,7 @@ def _trained(
         "train_pairs": len(data[0]) if hasattr(data[0], "__len__") else None,
         "test_pairs": len(image),
         "device": str(loop.fabric.device),
+        "precision": precision,
         "versions": versions(),
         "seconds": state["spent"] + time.perf_counter() - started,
     }

@@ -219,7 +219,7 @@ def run_preset(
     seed: int = 100,
     device: str = "cpu",
     tasks: Mapping[str, Any] | None = None,
-    workers: int = 0,
+    workers: int | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """Train one method as a preset says, and write and return its row.
@@ -229,27 +229,30 @@ def run_preset(
         data: pairs to train on and to measure on, both with a length.
         work: folder for what is being trained. A run that was interrupted goes on from its last epoch.
         seed: of initial weights and batches.
-        device: "cpu", "cuda", "cuda:N" or "mps".
+        device: "cpu", "cuda", "cuda:N" or "mps". With CUDA the towers run in bfloat16 (losses in single precision): at
+            1,024 pairs a step they would not fit a card otherwise. What the papers did is not known.
         tasks: name -> ``Classified`` (zero-shot accuracy) or ``Simat`` (its score), measured before and after.
-        workers: processes that read pictures.
+        workers: processes that read pictures; ``None``: up to 8 where a GPU waits for them, else none.
         changes: as for :func:`settings_of`; the row names them.
 
     Returns:
         The row, which is also in ``full_dir()``: ``format``, ``preset``, ``method``, ``seed``, ``changed`` (names of
         what differs from the preset), ``settings``, ``before`` and ``after`` (metrics by name), ``train_pairs``,
-        ``test_pairs``, ``device`` (the one that was used), ``versions``, ``seconds``, ``sha256`` (of the rest).
+        ``test_pairs``, ``device`` (the one that was used), ``precision``, ``versions``, ``seconds``, and ``sha256`` (of
+        the rest).
 
     Raises as ``gaplib.training.natural.train_outside``.
     """
     settings = settings_of(name, label, len(data[0]), seed, **changes)
-    an_epoch = max(1, len(data[0]) // settings.batch_size)
+    an_epoch, on_gpu = max(1, len(data[0]) // settings.batch_size), device.startswith("cuda")
     run = train_outside(
         settings,
         Path(work) / f"{name}.{label}.{seed}",
         device=device,
         resume=True,
         checkpoint_every=an_epoch,
-        workers=workers,
+        workers=(min(8, (os.cpu_count() or 1) - 1) if on_gpu else 0) if workers is None else workers,
+        precision="bf16-mixed" if on_gpu else "32-true",
         data=data,
         more=lambda model, used: task_scores(model, tasks or {}, used),
     )
@@ -345,7 +348,7 @@ def natural_tasks() -> dict[str, Any]:
     return {name: reader(folder / name) for name, reader in readers.items() if (folder / name).is_dir()}
 
 
-def run_full(chapter: str, seeds: Sequence[int], device: str = "cuda", workers: int = 0) -> list[str]:
+def run_full(chapter: str, seeds: Sequence[int], device: str = "cuda") -> list[str]:
     """Run what a chapter's presets still lack, and return, in words, what could not be run and why.
 
     Rows that are there are not run again.
@@ -360,7 +363,7 @@ def run_full(chapter: str, seeds: Sequence[int], device: str = "cuda", workers: 
             data, tasks = natural_data(preset.data, preset.settings["eval_pairs"]), natural_tasks()
             for label, seed in wanted:
                 work = cache_dir() / "full"
-                run_preset(name, label, data, work, seed=seed, device=device, tasks=tasks, workers=workers)
+                run_preset(name, label, data, work, seed=seed, device=device, tasks=tasks)
         except (DataUnavailable, MissingExtra) as error:
             missing.append(f"{preset.source}: {error}")
     return missing

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -98,7 +99,7 @@ def reinitialize_projections(model: nn.Module, dim: int, seed: int = 0) -> None:
         new: Any
         weight: Any
         if isinstance(old, nn.Linear):
-            new = nn.Linear(old.in_features, dim, bias=old.bias is not None)
+            new = nn.utils.skip_init(nn.Linear, old.in_features, dim, bias=old.bias is not None)
             weight, width = new.weight, old.in_features
             if new.bias is not None:
                 nn.init.zeros_(new.bias)
@@ -120,19 +121,18 @@ def _open_clip(spec: str, rest: str, seed: int, dim: int | None) -> Outside:
     need("open-clip", "open_clip")
     import open_clip
 
-    if rest.startswith(("hf-hub:", "local-dir:")):
-        name, tag = rest, ""
-    else:
-        name, _, tag = rest.partition(":")
+    placed = rest.startswith(("hf-hub:", "local-dir:"))  # says itself where its weights are
+    name, _, tag = (rest, "", "") if placed else rest.partition(":")
+    if not placed:
         check_choice(name, "towers", open_clip.list_models())
         if tag and not Path(tag).is_file():
             check_choice(tag, f"towers: weights of {name} (or a file)", open_clip.list_pretrained_tags_by_model(name))
-    random = not tag and name == rest and not name.startswith(("hf-hub:", "local-dir:"))
-    options: dict[str, Any] = (
-        {"load_weights": False, "pretrained_text": False} if random else {"pretrained": tag or None}
-    )
+    options: dict[str, Any] = {"pretrained": tag or None}
+    if not placed and not tag:
+        options = {"load_weights": False, "pretrained_text": False}
+    remote = name.startswith("hf-hub:") or (tag and not Path(tag).is_file())
     try:
-        with seeded(seed), quiet(), _no_retries():
+        with seeded(seed), quiet(), _no_retries() if remote else nullcontext():
             folder = str(cache_dir() / "open_clip")
             model, augmented, image = open_clip.create_model_and_transforms(name, cache_dir=folder, **options)
             tokenize = open_clip.get_tokenizer(name, cache_dir=folder)
@@ -172,7 +172,7 @@ def _hugging_face(spec: str, name: str, seed: int, dim: int | None) -> Outside:
     except ImportError:
         raise MissingExtra("hf: needs the library transformers: pip install transformers") from None
     try:
-        with seeded(seed), quiet(), _no_retries():
+        with seeded(seed), quiet(), nullcontext() if Path(name).is_dir() else _no_retries():
             model = transformers.AutoModel.from_pretrained(name)
             processor = transformers.AutoProcessor.from_pretrained(name)
     except (OSError, ImportError) as error:

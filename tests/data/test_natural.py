@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from natural_files import coco, csv, image, karpathy, picture_bytes, shard, shards, simat
 from PIL import Image
 
+from gaplib._extras import MissingExtra
 from gaplib.data import DataUnavailable
 from gaplib.data.natural import Captioned, open_data, picture
 from gaplib.data.natural.classes import PROMPTS
@@ -404,3 +406,9 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
         picture(tmp_path / "x.jpg")
     with pytest.raises(ValueError, match="captions: expected one list a picture"):
         Captioned(["a"], [], "x")
+
+
+def test_a_missing_library_is_named_with_its_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(MissingExtra, match="pip install webdataset"):
+        open_data("webdataset:x.tar")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -134,7 +135,7 @@ def test_a_run_that_diverges_says_where(data, tmp_path):
     settings = Settings("clip", data, f"open_clip:{TINY}", steps=4, batch_size=8, lr=1e30)
     with pytest.raises(NonFiniteLoss, match="not finite at step"):
         train_outside(settings, tmp_path / "run")
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -332,12 +333,14 @@ def test_the_command_trains(kind, data, tmp_path, capsys):
         ("alignclip", "coco:{data}", "open_clip:RN50", "'alignclip' requires one trunk for both modalities"),
         ("shift", "coco:{data}", "open_clip:RN50", "a treatment after training"),
         ("clip", "webdataset:{tmp}/escape.tar", f"open_clip:{TINY}", "at least two shards"),
-        ("clip", "webdataset:{tmp}/{{escape,escape}}.tar", f"open_clip:{TINY}", "leads out of the archive's folder"),
+        ("clip", "webdataset:{tmp}/{{escape,good}}.tar", f"open_clip:{TINY}", "leads out of the archive's folder"),
         ("clip", "csv:{tmp}/lost.csv", f"open_clip:{TINY}", "2 of 2 pictures are missing, the first is"),
     ],
 )
 def test_the_command_refuses_in_one_line_and_leaves_nothing(method, spec, towers, message, data, tmp_path, capsys):
     shard(tmp_path / "escape.tar", [("a.jpg", picture_bytes(1)), ("a.txt", b"x"), ("../b.jpg", b"x")])
+    shards(tmp_path, n=1)
+    (tmp_path / "00000.tar").rename(tmp_path / "good.tar")
     csv(tmp_path / "lost.csv", [("a.jpg", "x"), ("b.jpg", "y")])
     before = sorted(tmp_path.iterdir())
     spec = spec.format(data=data.removeprefix("coco:"), tmp=tmp_path)
@@ -366,3 +369,10 @@ def test_texts_in_chunks_are_texts(hub):
     texts = ["a", "two words", "three words here"] * 4
     assert torch.allclose(encode_texts(model, texts, chunk=5), encode_texts(model, texts), atol=1e-6)
     assert functional.normalize(encode_texts(model, texts)).norm(dim=1).tolist() == pytest.approx([1] * 12, abs=1e-5)
+
+
+def test_a_missing_library_is_named_with_its_command(monkeypatch, data, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert call("clip", "--data", data, "--towers", "hf:x", "--out", tmp_path / "run") == 2
+    assert "pip install transformers" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
