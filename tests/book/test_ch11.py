@@ -1,6 +1,7 @@
 """Chapter 11: the decision on tables whose answer is known, the kept leaderboard, the model and its collection."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from gaplib.book.chapters import ch11_decision as decision
 from gaplib.book.chapters import ch11_model as own
 from gaplib.book.chapters.ch09_rows import FIXED, METHODS, SETTINGS, SHARP, TREATMENTS
 from gaplib.book.chapters.ch09_table import GAP, TASKS
+from gaplib.data import DataUnavailable
 from gaplib.geometry import normalize
 from gaplib.methods import METHODS as TABLE
 from gaplib.stats import over_seeds
@@ -202,6 +204,16 @@ def test_pictures_are_what_a_model_of_images_takes():
     assert picture.size == (64, 64)
     assert captions == [captions[0], f"a drawing of the {captions[0]}"]
     assert 0 < (np.asarray(picture) < 128).mean() < 0.5  # black on white
+
+
+def test_files_say_whose_they_are_where_the_published_embeddings_cannot_be_had(tmp_path, monkeypatch):
+    def unavailable(name):
+        raise DataUnavailable("no network")
+
+    monkeypatch.setattr(own.published, "load", unavailable)
+    run = SimpleNamespace(pairs=lambda: (torch.eye(3), torch.eye(3).flip(0)))
+    assert own.write_files(tmp_path, run) == "glyph towers, in the place of CLIP"
+    np.testing.assert_array_equal(np.load(tmp_path / "text.npy"), np.eye(3)[::-1])
 
 
 def test_training_on_leaves_the_towers_it_was_given_and_keeps_the_temperature(towers):
