@@ -259,7 +259,7 @@ def test_measure_refuses_a_negative_seed(files, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["weigh"], ["measure", "one.npy"], ["train", "clip"], ["measure", "--seed", "x"]]
+    "arguments", [[], ["weigh"], ["measure"], ["train", "clip"], ["measure", "--seed", "x"]]
 )
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as error:
