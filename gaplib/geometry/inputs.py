@@ -109,7 +109,11 @@ class Embeddings:
     @cached_property
     def squared_distances(self) -> torch.Tensor:
         """(n,) squared distances of the true pairs."""
-        return torch.cat([difference.square_().sum(dim=1) for _, difference in self.differences()])
+        # Into one place: small results between large blocks that come and go would keep the system from reusing these.
+        out = torch.empty(len(self.x), dtype=torch.float64, device=self.x.device)
+        for rows, difference in self.differences():
+            out[rows] = difference.square_().sum(dim=1)
+        return out
 
     def take(self, rows: np.ndarray) -> Embeddings:
         """The pairs at ``rows``, in memory."""
@@ -121,8 +125,9 @@ class Embeddings:
 def row_numbers(x: torch.Tensor) -> np.ndarray:
     """(n,) integers that are equal where rows of ``x`` are equal bit for bit."""
     # With 64 bits two of a million different rows are taken for equal once in thirty million times.
-    digests = [
-        b"".join(blake2b(row, digest_size=8).digest() for row in np.ascontiguousarray(rows.cpu().numpy()))
-        for rows in x.split(ROWS_AT_A_TIME)
-    ]
-    return np.unique(np.frombuffer(b"".join(digests), dtype=np.uint64), return_inverse=True)[1]
+    digests, start = np.empty(len(x), dtype=np.uint64), 0
+    for rows in x.split(ROWS_AT_A_TIME):
+        for number, row in enumerate(np.ascontiguousarray(rows.cpu().numpy()), start):
+            digests[number] = int.from_bytes(blake2b(row, digest_size=8).digest(), "little")
+        start += len(rows)
+    return np.unique(digests, return_inverse=True)[1]
