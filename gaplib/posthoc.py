@@ -137,7 +137,7 @@ def load(path: str | Path) -> PostHoc:
             note = json.loads((file.metadata() or {}).get(_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         return _read(note, tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, struct.error) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"path: expected a file written by PostHoc.save, got {path}: {reason}") from error
 

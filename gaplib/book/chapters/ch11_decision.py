@@ -6,7 +6,6 @@ one of a named commit lies in ``results/leaderboard.csv`` (``python -m tools.kee
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -151,7 +150,7 @@ def board(folder: Path | None = None) -> pd.DataFrame:
         said = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         if said["sha256"] != sha256(file):
             raise ValueError("it is not the table that was kept")
-        table = pd.read_csv(io.StringIO(file.read_text(encoding="utf-8")))
+        table = pd.read_csv(file)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: expected a leaderboard kept by tools.keep_leaderboard: {error}") from error
     if missing := [name for name in COLUMNS if name not in table.columns]:
@@ -218,36 +217,27 @@ def points(gain: Estimate) -> str:
     return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * z for z in (gain.value, gain.low, gain.high)))
 
 
+def in_words(gain: Estimate) -> str:
+    """``points`` of a gain, after "nothing shown" where its interval does not lie above zero.
+
+    >>> from gaplib.stats import over_seeds
+    >>> in_words(over_seeds([-0.01, 0.02, 0.03]))
+    'nothing shown: +1.3 [-3.8, +6.5]'
+    """
+    return points(gain) if gain.low > 0 else f"{NOTHING}: {points(gain)}"
+
+
 def decision_table(advice: Sequence[Advice]) -> Table:
     """A row an advice, all entries words: the need, what to try first, its gain, its cost."""
     columns = ("you need to", "try first", "gain in points", "seeds", "time of a step", "memory")
     rows = []
     for one in advice:
         others = f" ({one.tied} other{'s' * (one.tied > 1)} not told from it)" if one.tied else ""
-        gain = points(one.gain) if one.shown else f"{NOTHING}: {points(one.gain)}"
         time = {None: "not measured", 0.0: "no training"}.get(one.time, f"{one.time or 0:.1f} of CLIP's")
-        rows.append((NEEDS[one.metric], one.words + others, gain, str(one.gain.n), time, one.memory))
+        rows.append((NEEDS[one.metric], one.words + others, in_words(one.gain), str(one.gain.n), time, one.memory))
     return Table(columns, tuple(rows))
 
 
 def all_advice(table: pd.DataFrame, option: str, **known: Any) -> list[Advice]:
     """:func:`advise` for each of the nine needs."""
     return [advise(table, metric, option, **known) for metric in TASKS]
-
-
-__all__ = [
-    "COLUMNS",
-    "NOTHING",
-    "OPTIONS",
-    "WORDS",
-    "Advice",
-    "Option",
-    "advise",
-    "all_advice",
-    "board",
-    "confirmed",
-    "decision_table",
-    "keeps_images",
-    "points",
-    "step_times",
-]
