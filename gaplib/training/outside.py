@@ -23,7 +23,7 @@ from gaplib._extras import MissingExtra, need
 from gaplib._validate import check_choice, check_integer
 from gaplib.data import DataUnavailable, cache_dir
 from gaplib.towers.adapt import as_towers
-from gaplib.towers.external import _no_retries, quiet
+from gaplib.towers.loading import no_retries, quiet
 from gaplib.towers.two_tower import seeded
 
 KINDS = ("open_clip", "hf")
@@ -132,7 +132,7 @@ def _open_clip(spec: str, rest: str, seed: int, dim: int | None) -> Outside:
         options = {"load_weights": False, "pretrained_text": False}
     remote = name.startswith("hf-hub:") or (tag and not Path(tag).is_file())
     try:
-        with seeded(seed), quiet(), _no_retries() if remote else nullcontext():
+        with seeded(seed), quiet(), no_retries() if remote else nullcontext():
             folder = str(cache_dir() / "open_clip")
             model, augmented, image = open_clip.create_model_and_transforms(name, cache_dir=folder, **options)
             tokenize = open_clip.get_tokenizer(name, cache_dir=folder)
@@ -172,7 +172,7 @@ def _hugging_face(spec: str, name: str, seed: int, dim: int | None) -> Outside:
     except ImportError:
         raise MissingExtra("hf: needs the library transformers: pip install transformers") from None
     try:
-        with seeded(seed), quiet(), nullcontext() if Path(name).is_dir() else _no_retries():
+        with seeded(seed), quiet(), nullcontext() if Path(name).is_dir() else no_retries():
             model = transformers.AutoModel.from_pretrained(name)
             processor = transformers.AutoProcessor.from_pretrained(name)
     except (OSError, ImportError) as error:
