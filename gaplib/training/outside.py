@@ -6,10 +6,8 @@ or ``local-dir:`` for open_clip; a name on the hub or a folder for transformers.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from gaplib._atomic import atomic, write_text_atomically
-from gaplib._extras import MissingExtra, need
 from gaplib._validate import check_choice, check_integer
-from gaplib.data import DataUnavailable, cache_dir
-from gaplib.towers.adapt import as_towers
-from gaplib.towers.loading import no_retries, quiet
-from gaplib.towers.two_tower import seeded
+from gaplib.towers.external import FOLDER, HUB, from_open_clip
+from gaplib.towers.hub import from_hub
+from gaplib.towers.loading import quiet
 
 KINDS = ("open_clip", "hf")
 
@@ -69,7 +65,10 @@ def load(spec: str, seed: int = 0, dim: int | None = None) -> Outside:
         raise ValueError(f"towers: expected {kind}:NAME, got {spec!r}")
     if dim is not None:
         check_integer(dim, "dim", low=1)
-    return {"open_clip": _open_clip, "hf": _hugging_face}[kind](spec, name, seed, dim)
+    try:
+        return {"open_clip": _open_clip, "hf": _hugging_face}[kind](spec, name, seed, dim)
+    except ValueError as error:
+        raise ValueError(f"towers: {spec!r}: {error}") from error
 
 
 def reinitialize_projections(model: nn.Module, dim: int, seed: int = 0) -> None:
@@ -118,30 +117,11 @@ def reinitialize_projections(model: nn.Module, dim: int, seed: int = 0) -> None:
 
 
 def _open_clip(spec: str, rest: str, seed: int, dim: int | None) -> Outside:
-    need("open-clip", "open_clip")
-    import open_clip
+    name, _, tag = (rest, "", "") if rest.startswith((HUB, FOLDER)) else rest.partition(":")
+    found = from_open_clip(name, tag or None, seed)
+    from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    placed = rest.startswith(("hf-hub:", "local-dir:"))  # says itself where its weights are
-    name, _, tag = (rest, "", "") if placed else rest.partition(":")
-    if not placed:
-        check_choice(name, "towers", open_clip.list_models())
-        if tag and not Path(tag).is_file():
-            check_choice(tag, f"towers: weights of {name} (or a file)", open_clip.list_pretrained_tags_by_model(name))
-    options: dict[str, Any] = {"pretrained": tag or None}
-    if not placed and not tag:
-        options = {"load_weights": False, "pretrained_text": False}
-    remote = name.startswith("hf-hub:") or (tag and not Path(tag).is_file())
-    try:
-        with seeded(seed), quiet(), no_retries() if remote else nullcontext():
-            folder = str(cache_dir() / "open_clip")
-            model, augmented, image = open_clip.create_model_and_transforms(name, cache_dir=folder, **options)
-            tokenize = open_clip.get_tokenizer(name, cache_dir=folder)
-    except FileNotFoundError as error:
-        raise DataUnavailable(f"towers: {error}") from error
-    except (OSError, RuntimeError, ImportError) as error:
-        if "state_dict" in str(error):
-            raise ValueError(f"towers: the weights of {spec!r} are of another model ({_lines(error, 2)})") from error
-        raise DataUnavailable(_unreachable(spec, error)) from error
+    model = found.model
     if dim is not None:
         reinitialize_projections(model, dim, seed)
 
@@ -153,64 +133,34 @@ def _open_clip(spec: str, rest: str, seed: int, dim: int | None) -> Outside:
             document["preprocess_cfg"] = model.visual.preprocess_cfg
             write_text_atomically(folder / "open_clip_config.json", json.dumps(document, indent=1) + "\n")
 
-    return Outside(model.eval(), image, lambda texts: tokenize(list(texts)), spec, save, augmented)
+    augmented = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=True)
+    return Outside(model, cast(Any, found.preprocess), found.tokenize, spec, save, augmented)
 
 
 def _open_clip_config(name: str) -> dict | None:
     """What ``local-dir:`` needs to build the model again; None for a model of the hub, which has its own."""
     import open_clip
 
-    if name.startswith("local-dir:"):
-        file = Path(name.removeprefix("local-dir:")) / "open_clip_config.json"
+    if name.startswith(FOLDER):
+        file = Path(name.removeprefix(FOLDER)) / "open_clip_config.json"
         return json.loads(file.read_text(encoding="utf-8"))["model_cfg"]
-    return None if name.startswith("hf-hub:") else open_clip.get_model_config(name)
+    return None if name.startswith(HUB) else open_clip.get_model_config(name)
 
 
 def _hugging_face(spec: str, name: str, seed: int, dim: int | None) -> Outside:
-    try:
-        transformers: Any = importlib.import_module("transformers")
-    except ImportError:
-        raise MissingExtra("hf: needs the library transformers: pip install transformers") from None
-    try:
-        with seeded(seed), quiet(), nullcontext() if Path(name).is_dir() else no_retries():
-            model = transformers.AutoModel.from_pretrained(name)
-            processor = transformers.AutoProcessor.from_pretrained(name)
-    except (OSError, ImportError) as error:
-        raise DataUnavailable(_unreachable(spec, error)) from error
-    towers = as_towers(model)
+    found = from_hub(name)
+    model: Any = found.model
     if dim is not None:
         reinitialize_projections(model, dim, seed)
         model.config.projection_dim = dim
-    pixels, words = getattr(processor, "image_processor", None), getattr(processor, "tokenizer", None)
-    if pixels is None or words is None:
-        raise ValueError(
-            f"towers: expected a processor of images and texts, got {type(processor).__name__} of {name!r}"
-        )
-    # SigLIP was trained on texts padded to the full length, CLIP on padding that is masked: the model's own choice.
-    length = getattr(getattr(model.config, "text_config", model.config), "max_position_embeddings", None)
-
-    def text(texts: Sequence[str]) -> dict[str, Tensor]:
-        made = words(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-        return dict(made)
 
     def save(folder: Path) -> None:
         with quiet():
             model.save_pretrained(folder / "model")
-            processor.save_pretrained(folder / "model")
+            found.processor.save_pretrained(folder / "model")
 
-    def image(picture: Any) -> Tensor:
-        return pixels(images=picture, return_tensors="pt")["pixel_values"][0]
-
-    return Outside(towers.eval(), image, text, spec, save)
+    return Outside(found.towers, found.preprocess, found.tokenize, spec, save)
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-
-
-def _lines(error: Exception, n: int) -> str:
-    return " ".join((str(error).strip() or type(error).__name__).split("\n")[:n])
-
-
-def _unreachable(spec: str, error: Exception) -> str:
-    return f"towers: {spec!r} cannot be had here ({_lines(error, 1)}); with network it is downloaded once"
