@@ -21,8 +21,10 @@ class Exchanges:
 
     def __init__(self, data: Embeddings, seed: int) -> None:
         rng, self.codes = np.random.default_rng(seed), data.codes
-        number = int(self.codes.max()) + 1
-        self.bits = np.stack([np.packbits(rng.random(number) < 0.5) for _ in range(REPEATS)])
+        drawn = np.empty(int(self.codes.max()) + 1)
+        self.bits = np.empty((REPEATS, -(-len(drawn) // 8)), dtype=np.uint8)
+        for bits in self.bits:
+            bits[:] = np.packbits(rng.random(out=drawn) < 0.5)
 
     def signs(self, rows: slice) -> torch.Tensor:
         """(REPEATS, rows) of -1 where a pair is exchanged and 1 elsewhere, float64."""

@@ -182,18 +182,20 @@ def effective_rank(x: Any) -> torch.Tensor:
 
 def effective_rank_of(x: torch.Tensor) -> torch.Tensor:
     n, d = x.shape
-    largest = torch.stack([rows.abs().amax() for rows in x.split(ROWS_AT_A_TIME)]).amax()
+    largest = torch.zeros((), dtype=x.dtype, device=x.device)
+    for rows in x.split(ROWS_AT_A_TIME):
+        largest = torch.maximum(largest, rows.abs().amax())
     if largest == 0:
         return torch.ones_like(largest)
     mean = x.mean(dim=0) / largest
-    energy, gram = torch.zeros_like(largest), torch.zeros_like(largest)
+    energy, gram = torch.zeros_like(largest), largest.new_zeros((d, d) if n > d else (0, 0))
     blocks = []
     for rows in x.split(ROWS_AT_A_TIME):
         rows = rows / largest
         energy = energy + torch.linalg.vector_norm(rows).square()
         rows -= mean
         if n > d:
-            gram = gram + rows.T @ rows
+            gram += rows.T @ rows
         else:
             blocks.append(rows)
     variances = torch.linalg.eigvalsh(gram).clamp(min=0) if n > d else _variances(torch.cat(blocks))
