@@ -258,9 +258,7 @@ def test_measure_refuses_a_negative_seed(files, capsys):
     assert "seed: expected" in refused(capsys, "measure", *files, "--seed", "-1")
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["weigh"], ["measure"], ["train", "clip"], ["measure", "--seed", "x"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["weigh"], ["measure"], ["train", "clip"], ["measure", "--seed", "x"]])
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         main(arguments)
