@@ -29,15 +29,21 @@ def keep(build: Path, into: Path) -> list[Path]:
     for file in (table, notebook):
         if not file.exists():
             raise ValueError(f"{file} is not there: make notebook N=09")
-    facts: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("gaplib", {})
-    commit = str(facts.get("commit") or "unknown")
-    if commit == "unknown" or commit.endswith("-dirty"):
-        raise ValueError(f"{notebook}: made from uncommitted code ({commit})")
+    facts = traced(notebook)
     kept = pd.read_csv(table)[list(COLUMNS)]
     file = into / "leaderboard.csv"
     write_text_atomically(file, kept.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     said = {name: facts.get(name) for name in ("date", "cpu", "versions", "profile")}
-    return [file, write_json(file.with_suffix(".json"), said | {"commit": commit, "sha256": sha256(file)})]
+    return [file, write_json(file.with_suffix(".json"), said | {"commit": facts["commit"], "sha256": sha256(file)})]
+
+
+def traced(notebook: Path) -> dict[str, Any]:
+    """What an executed notebook says of its run; ``ValueError`` if that cannot be traced to a commit."""
+    facts: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("gaplib", {})
+    commit = str(facts.get("commit") or "unknown")
+    if commit == "unknown" or commit.endswith("-dirty"):
+        raise ValueError(f"{notebook}: made from uncommitted code ({commit})")
+    return facts
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -68,16 +68,17 @@ def _foreign(path: Path) -> bool:
 
 def write_row(folder: Path, key: str, row: Mapping[str, Any]) -> None:
     """One row as a file of its own, with its own hash."""
-    _rows(folder).write(key, {}, row)
+    row_store(folder).write(key, {}, row)
 
 
 def read_rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every row of the folder with its key; a damaged one is passed over with a warning, and will be made again."""
-    store = _rows(folder)
+    store = row_store(folder)
     for key in store.stored_keys():
         if (found := store.read(key)) is not None:
             yield key, found[1]
 
 
-def _rows(folder: Path) -> Store:
+def row_store(folder: Path) -> Store:
+    """The folder's rows, by key."""
     return Store(folder / "rows", "row")

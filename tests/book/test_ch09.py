@@ -11,6 +11,8 @@ from scipy.stats import t as student
 from statsmodels.stats.multitest import multipletests
 
 from gaplib import geometry
+from gaplib._store import Store
+from gaplib.book import kept
 from gaplib.book.chapters import ch09_causal as causal
 from gaplib.book.chapters import ch09_rows as dr
 from gaplib.book.chapters import ch09_table as ds
@@ -173,3 +175,60 @@ def test_jackknifed_values_share_their_subsets():
     assert found["first"].value == 0
     # The delete-a-block jackknife of a mean is its usual standard error, up to the blocks.
     assert found["mean"].se == pytest.approx(z.std(ddof=1) / np.sqrt(40), rel=0.4)
+
+
+# --- kept results ----------------------------------------------------------------------------------------------------
+
+
+def test_kept_results_are_laid_out_by_key_and_an_edit_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "file", lambda: tmp_path / "kept.json")
+    kept._read.cache_clear()
+    store = Store(tmp_path / "rows")
+    assert kept.lay_out(store, ["a"]) == 0  # there is no file
+    kept._read.cache_clear()
+    kept.keep({"a": {"x": 1.5}, "b": {"x": 2.5}}, {"commit": "c", "date": "d", "versions": {}}, tmp_path / "kept.json")
+    store.write("b", {}, {"x": 9.0})
+    assert kept.lay_out(store, ["a", "b", "z"]) == 1
+    assert store.read("a")[1] == {"x": 1.5}
+    assert store.read("b")[1] == {"x": 9.0}  # what the build made itself stays
+    assert store.stored_keys() == ["a", "b"]
+    text = (tmp_path / "kept.json").read_text()
+    (tmp_path / "kept.json").write_text(text.replace("1.5", "1.6"))
+    kept._read.cache_clear()
+    with pytest.raises(ValueError, match=r"kept\.json: not the file that was kept"):
+        kept.lay_out(store, ["a"])
+    kept._read.cache_clear()
+
+
+def test_a_setting_whose_row_is_kept_is_not_trained(tmp_path, monkeypatch):
+    plan, method = dr._plan(dr.SETTINGS[dr.EQUAL])
+    (spec,) = plan.rows([method], [7])
+    row = {"method": "clip", "seed": 7, "setting": "paper", "device": "cpu", "metrics": {"recall.mean@1": 0.25}}
+    monkeypatch.setattr(kept, "file", lambda: tmp_path / "kept.json")
+    kept._read.cache_clear()
+    kept.keep({spec.key: row}, {"commit": "c", "date": "d", "versions": {}}, tmp_path / "kept.json")
+    asked = []
+    monkeypatch.setattr(dr.processes, "results", lambda work, jobs: asked.extend(work) or iter(()))
+    found = dr.setting_rows([7], tmp_path / "out", settings={dr.EQUAL: dr.SETTINGS[dr.EQUAL]})
+    assert asked == []
+    assert found["recall.mean@1"].tolist() == [0.25]
+    assert found["method"].tolist() == [dr.EQUAL]
+    kept._read.cache_clear()
+    monkeypatch.setattr(kept, "file", lambda: tmp_path / "none.json")
+    dr.setting_rows([7], tmp_path / "other", settings={dr.EQUAL: dr.SETTINGS[dr.EQUAL]})
+    assert [one.specs for one in asked] == [(spec,)]
+    kept._read.cache_clear()
+
+
+def test_centring_is_stored_under_the_run_and_its_own_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("GAPLIB_CACHE", str(tmp_path))
+    runs = []
+    monkeypatch.setattr(dr, "trained", lambda *what: runs.append(what))
+    monkeypatch.setattr(dr, "trained_centring", lambda run: {"excess_distance": 0.125})
+    monkeypatch.setattr(dr, "_centring_code", lambda: "code")
+    assert dr.held_out_centring("clip", 7) == dr.held_out_centring("clip", 7) == {"excess_distance": 0.125}
+    assert runs == [("clip", 7, "cpu")]
+    dr.held_out_centring(dr.SHARP, 7)
+    monkeypatch.setattr(dr, "_centring_code", lambda: "another")
+    dr.held_out_centring("clip", 7)
+    assert len(runs) == 3

@@ -6,23 +6,29 @@ temperatures, so that the temperature is seen apart from the method, and strengt
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from gaplib import _dependencies
 from gaplib._atomic import atomic
 from gaplib._devices import check_device, note_device
+from gaplib._store import NOT_BEHAVIOUR, Store, content_key
+from gaplib.book import kept
+from gaplib.book.chapters.ch09_causal import trained_centring
 from gaplib.data import cache_dir
 from gaplib.glyph_tasks.controls import CONTROLS
 from gaplib.glyph_tasks.suite import evaluate
 from gaplib.leaderboard import LeaderboardFailed, leaderboard, processes
-from gaplib.leaderboard.folder import reserved, write_row
+from gaplib.leaderboard.folder import reserved, row_store, write_row
 from gaplib.leaderboard.jobs import Spec
 from gaplib.leaderboard.plan import Plan
 from gaplib.leaderboard.table import columns
@@ -71,6 +77,10 @@ AT_EQUAL: dict[str, Variant] = {
 SETTINGS: dict[str, Variant] = FIXED | TREATED | AT_EQUAL
 
 
+#: rows of the leaderboard itself
+MAIN = (*METHODS, *TREATMENTS, *CONTROLS)
+
+
 def cores() -> int:
     """Processes to use: two at most, which is what the book is allowed."""
     return min(2, os.cpu_count() or 1)
@@ -80,8 +90,10 @@ def main_rows(
     seeds: Sequence[int], out: Path | None = None, jobs: int | None = None, device: str = "cpu"
 ) -> pd.DataFrame:
     """The leaderboard: ``METHODS`` at their tuned points, ``TREATMENTS`` of CLIP, the controls."""
-    names = [*METHODS, *TREATMENTS, *CONTROLS]
-    return leaderboard(names, seeds, _folder(out, device) / "methods", jobs or cores(), progress=False, device=device)
+    folder, plan = _folder(out, device) / "methods", _main_plan(device)
+    with reserved(folder, plan.identity()):
+        kept.lay_out(row_store(folder), [spec.key for spec in plan.rows(MAIN, seeds)])
+    return leaderboard(MAIN, seeds, folder, jobs or cores(), progress=False, device=device)
 
 
 def setting_rows(
@@ -102,8 +114,10 @@ def setting_rows(
             folders[name] = stack.enter_context(
                 reserved(_folder(out, device) / name.replace(" ", "_"), plan.identity())
             )
+            specs = plan.rows([method], seeds)
+            kept.lay_out(row_store(folders[name]), [spec.key for spec in specs])
             found = plan.read(folders[name])
-            for spec in plan.rows([method], seeds):
+            for spec in specs:
                 if spec.key in found:
                     rows[name, spec.seed] = found[spec.key]
                 else:
@@ -126,8 +140,66 @@ def setting_rows(
     return table
 
 
+def stored(seeds: Sequence[int], out: Path | None = None, device: str = "cpu") -> dict[str, dict[str, Any]]:
+    """Rows and held-out centring that a build of these seeds has stored, by key; ``KeyError`` for what is not there."""
+    folder, found = _folder(out, device), {}
+    for name, plan, methods in (("methods", _main_plan(device), MAIN), *_setting_plans(device)):
+        store = row_store(folder / name)
+        for spec in plan.rows(methods, seeds):
+            found[spec.key] = _stored(store, spec.key, f"{spec.method}, seed {spec.seed}")
+    for name in (SHARP, *METHODS):
+        for seed in seeds:
+            key = _centring_key(name, seed, device)
+            found[key] = _stored(_centrings(), key, f"centring of {name}, seed {seed}")
+    return found
+
+
+def _stored(store: Store, key: str, what: str) -> dict[str, Any]:
+    if (entry := store.read(key)) is None:
+        raise KeyError(f"{what}: not in {store.root}")
+    return entry[1]
+
+
+def _setting_plans(device: str) -> list[tuple[str, Plan, list[str]]]:
+    plans = ((name, *_plan(one, device)) for name, one in SETTINGS.items())
+    return [(name.replace(" ", "_"), plan, [method]) for name, plan, method in plans]
+
+
+def held_out_centring(name: str, seed: int, device: str = "cpu") -> dict[str, float]:
+    """``ch09_causal.trained_centring`` of the run of a row, stored under its key."""
+    key = _centring_key(name, seed, device)
+    kept.lay_out(_centrings(), [key])
+    return _centrings().make(key, lambda: ({}, trained_centring(trained(name, seed, device))))[1]
+
+
+def _centrings() -> Store:
+    return Store(cache_dir() / "centring")
+
+
+def _centring_key(name: str, seed: int, device: str) -> str:
+    plan, method = _plan(SETTINGS[name], device) if name in SETTINGS else (_main_plan(device), name)
+    return content_key({"run": plan.spec(method, seed).run_key, "code": _centring_code()})
+
+
+@cache
+def _centring_code() -> str:
+    roots = ("gaplib.posthoc", "gaplib.evaluation.retrieval", "gaplib.geometry.distance", "gaplib.stats")
+    files = {one for root in roots for one in _dependencies.closure(root, packages=False, leave_out=NOT_BEHAVIOUR)}
+    return _dependencies.digest(sorted({*files, Path(inspect.getfile(trained_centring))}))
+
+
+def made_again(table: pd.DataFrame, seed: int, device: str = "cpu") -> float:
+    """Train and score plain CLIP's row here: the largest difference of a metric from its row in ``table``."""
+    row = table[(table.method == "clip") & (table.seed == seed)].iloc[0]
+    return max(abs(value - row[metric]) for metric, value in evaluate(trained("clip", seed, device)).items())
+
+
 def _identity(spec: Spec) -> tuple[str, str, int]:
     return spec.run_key, spec.treatment, spec.seed
+
+
+def _main_plan(device: str) -> Plan:
+    return Plan("tuned", {}, evaluate, device)
 
 
 def _plan(one: Variant, device: str = "cpu") -> tuple[Plan, str]:
