@@ -37,7 +37,10 @@ class EmbeddedPairs:
     pairs: Tensor
 
     def save(self, path: str | Path) -> None:
-        """Write a .safetensors file with ``image``, ``text`` and ``pairs``, wholly or not at all."""
+        """Write a .safetensors file with ``image``, ``text`` and ``pairs``, wholly or not at all.
+
+        ``python -m gaplib measure FILE --pairs FILE:pairs`` measures it.
+        """
         from safetensors.torch import save_file
 
         with atomic(path) as partial:

@@ -61,7 +61,10 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    text = " ".join(str(error).split())
+    if "pickle" in text or "Python objects" in text:  # NumPy, which goes on to say how to run them
+        return "it holds Python objects, and nothing is unpickled"
+    return text[:200] or type(error).__name__
 
 
 def gathered(blocks: Iterable[np.ndarray], d: int) -> Callable[[], np.ndarray]:

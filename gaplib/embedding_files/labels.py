@@ -32,9 +32,17 @@ def load_index(path: str | Path, n: int) -> np.ndarray:
     if labels.dtype.kind in "US":
         try:
             return labels.astype(np.int64)
-        except ValueError as error:
-            raise ValueError(f"{path}: expected whole numbers ({error})") from None
+        except (ValueError, OverflowError):
+            row = next((i for i, one in enumerate(labels) if not _is_index(one)), 0)
+            raise ValueError(f"{path}: expected whole numbers, got {str(labels[row])!r:.40} in row {row}") from None
     return labels
+
+
+def _is_index(label: str) -> bool:
+    try:
+        return abs(int(label)) < 2**63
+    except ValueError:
+        return False
 
 
 def _labels(path: str | Path) -> Any:

@@ -131,6 +131,8 @@ def open_both(place: str | Path, note: Callable[[str], None] = print) -> dict[st
             raise ValueError(f"{path}: expected a second file, or a folder that holds {SIDES[0]} and {SIDES[1]}")
         return {name: open_embeddings(side, None, note) for name, side in zip(("image", "text"), sides, strict=True)}
     names = [name for name, one in entries(path).items() if one.embeddings]
+    if names == [""]:
+        raise ValueError(f"{path}: expected a second file, or one file that holds both modalities")
     chosen = next((both for both in BOTH if set(both) <= set(names)), tuple(names))
     if len(chosen) != 2:
         raise ValueError(

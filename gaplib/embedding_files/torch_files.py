@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,7 +30,9 @@ def pt(path: Path) -> dict[str, Entry]:
 
 
 def _loaded(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # a file of before torch 1.6, which cannot be mapped, or a damaged one
-        return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; the error says all there is
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # a file of before torch 1.6, which cannot be mapped, or a damaged one
+            return torch.load(path, map_location="cpu", weights_only=True)

@@ -52,6 +52,8 @@ def measure(
             numbers, or a file of them. For five captions an image. Rows of one image form a group.
         groups: (n,) labels of the pairs, or a file of them; equal ones show one item.
         compare: two modalities more, of another model or from after a treatment, measured alike and set beside these.
+            Where their counts are the same, their row i must be the item of row i: the differences' intervals rest on
+            it.
         key: the name of the array in files that hold several.
         seed: of everything that is drawn.
         subsample: at most so many rows of each modality (pairs), drawn at random.
@@ -77,6 +79,8 @@ def measure(
     seed = check_integer(seed, "seed", low=0, high=2**32 - 1)
     said: list[str] = []
     tell = said.append if note is None else note
+    if key is not None and len(modalities) == 1 and reading.is_path(modalities[0]):
+        raise ValueError("key: expected None with one file, of which two arrays are taken: name two, each as FILE:NAME")
     names, given = reading.named_modalities(modalities, names, tell)
     rows = [reading.read_rows(one, name, key, tell) for one, name in zip(given, names, strict=True)]
     if len(rows) > 2:
@@ -166,8 +170,9 @@ def _measured(
 
 
 def _compared(compare: Any, key: str | None, tell: Callable[[str], None]) -> tuple[StoredRows, StoredRows]:
-    if isinstance(compare, str | Path) or len(compare) != 2:
-        raise ValueError(f"compare: expected two modalities, got {compare!r:.80}")
+    if not isinstance(compare, (tuple, list)) or len(compare) != 2:
+        what = f"{len(compare)} of them" if isinstance(compare, (tuple, list)) else f"{type(compare).__name__}"
+        raise ValueError(f"compare: expected a tuple of two modalities, got {what}")
     one, other = (reading.read_rows(rows, f"compare[{number}]", key, tell) for number, rows in enumerate(compare))
     return one, other
 

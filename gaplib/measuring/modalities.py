@@ -64,6 +64,8 @@ def named_modalities(
         )
     if names is None:
         names = _own_names(modalities)
+    if isinstance(names, str):
+        raise ValueError(f"names: expected a tuple of {len(modalities)} strings, got {names!r}")
     names = tuple(names)
     if len(names) != len(modalities) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"names: expected {len(modalities)} different strings, got {names!r}")
@@ -77,7 +79,8 @@ def _own_names(modalities: tuple[Any, ...]) -> tuple[str, ...]:
     if all(is_path(one) for one in modalities):
         texts = [str(one) for one in modalities]
         stems = [
-            text.rpartition(":")[2] if ":" in text and not Path(text).exists() else Path(text).stem for text in texts
+            text.rpartition(":")[2] if ":" in text and not Path(text).exists() else Path(text).stem or text
+            for text in texts
         ]
         for candidates in (stems, texts):
             if len(set(candidates)) == len(candidates):

@@ -60,7 +60,7 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def place(key: str, value: float, models: pd.DataFrame) -> str:
-    """Where ``value`` stands among trained models, in words: "above 2 of 4; next: VideoCLIP 0.948"; "" without any."""
+    """Where ``value`` stands among trained models, in words: "above 2 of 4; nearest CLIP, 0.948"; "" without any."""
     if key not in models:
         return ""
     others = models[models["trained"].astype(bool) & models[key].notna()]

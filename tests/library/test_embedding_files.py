@@ -1,5 +1,7 @@
 """Embeddings in the formats that people have them in: every one gives the rows that were put in."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -39,6 +41,7 @@ WRITERS = {
     "a.parquet": lambda path: parquet(path, emb=X.tolist(), caption=["a"] * 50),
     "fixed.parquet": lambda path: parquet(path, emb=FIXED),
     "a.csv": lambda path: np.savetxt(path, X, delimiter=",", fmt="%.9g"),
+    "numbered.csv": lambda path: pd.DataFrame(X).to_csv(path, index=False),
     "headed.csv": lambda path: pd.DataFrame(X, columns=list("abcdef")).to_csv(path, index=False),
 }
 
@@ -111,8 +114,19 @@ def test_labels_and_indices_of_every_format(tmp_path):
     for place in ("a.npz", "a.npz:index", "a.parquet:index", "a.txt"):
         assert load_index(f"{tmp_path}/{place}", 50).tolist() == index.tolist()
     assert load_groups(f"{tmp_path}/a.parquet:name", 50)[7] == "i1"
-    with pytest.raises(ValueError, match="expected whole numbers"):
+    with pytest.raises(ValueError, match="expected whole numbers, got 'i0' in row 0"):
         load_index(f"{tmp_path}/a.parquet:name", 50)
+    (tmp_path / "a.txt").write_text("1\n" * 48 + "2.5\n99999999999999999999\n")
+    with pytest.raises(ValueError, match=r"a.txt: expected whole numbers, got '2.5' in row 48"):
+        load_index(tmp_path / "a.txt", 50)
+    (tmp_path / "a.txt").write_text("1\n" * 49 + "99999999999999999999\n")
+    with pytest.raises(ValueError, match=r"got '99999999999999999999' in row 49"):
+        load_index(tmp_path / "a.txt", 50)
+
+
+def test_two_numbers_are_an_embedding_and_no_heading(tmp_path):
+    (tmp_path / "a.csv").write_text("0,1\n1,0\n")
+    assert quiet(tmp_path / "a.csv").tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
 def ragged(path):
@@ -137,7 +151,13 @@ BAD = {
     "eight.pt": (lambda path: torch.save(torch.ones(4, 3).to(torch.float8_e4m3fn), path), "got type float8_e4m3fn"),
     "cut.safetensors": (lambda path: path.write_bytes(b"\x00" * 4), "not a readable .safetensors file"),
     "cut.npz": (lambda path: path.write_bytes(b"PK\x03\x04"), "not a readable .npz file"),
-    "pickled.npz": (lambda path: np.savez(path, a=np.array([{}], dtype=object)), "not a readable .npz file"),
+    "pickled.npz": (lambda path: np.savez(path, a=np.array([{}], dtype=object)), "npz file .*nothing is unpickled"),
+    "pickled.npy": (lambda path: np.save(path, np.array([Evil()])), "npy file .*nothing is unpickled"),
+    "bare.npy": (lambda path: path.write_bytes(pickle.dumps(Evil())), "npy file .*nothing is unpickled"),
+    "bare.pt": (lambda path: path.write_bytes(pickle.dumps(Evil())), "nothing is unpickled"),
+    "empty.pt": (lambda path: path.write_bytes(b""), r"not a readable .pt file \(EOFError\)"),
+    "index.csv": (lambda path: pd.DataFrame(X, columns=list("abcdef")).to_csv(path), "an index is no embedding"),
+    "numbered_index.csv": (lambda path: pd.DataFrame(X).to_csv(path), "an index is no embedding"),
     "words.csv": (lambda path: path.write_text("a,b\n1,2\nx,3\n"), "not a readable .csv file"),
     "long.csv": (lambda path: path.write_text("1,2\n1,2,3\n"), "not a readable .csv file"),
     "short.csv": (lambda path: path.write_text("1,2\n3\n"), r"NaN or infinity \(first in row 1\) in 1 of 2 rows"),
@@ -149,6 +169,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.filterwarnings("error")
 def test_bad_files_are_one_line(tmp_path, capsys, name):
     make, message = BAD[name]
     make(tmp_path / name)

@@ -253,7 +253,10 @@ def test_advice_follows_what_was_measured(card):
         ((X, Y), dict(pairs=np.arange(200) + 1), r"pairs: expected rows of image, 0 to 199, got 200 in row 199"),
         ((X, Y), dict(pairs=np.arange(200.0)), "pairs: expected 200 integers"),
         ((X, Y), dict(names=("a", "a")), "names: expected different strings"),
-        ((X, Y), dict(compare=(X,)), "compare: expected two modalities"),
+        ((X, Y), dict(names="ab"), "names: expected a tuple of 2 strings, got 'ab'"),
+        ((X, Y), dict(compare=(X,)), "compare: expected a tuple of two modalities, got 1 of them"),
+        ((X, Y), dict(compare=5), "compare: expected a tuple of two modalities, got int"),
+        (("both.npz",), dict(key="image"), "key: expected None with one file"),
         ((X, Y, X), {}, "names: expected a name for each"),
         ((X, Y), dict(groups=np.arange(200), paired=False), "groups: expected None"),
         ((X, Y), dict(subsample=1), "subsample: expected"),
@@ -309,3 +312,7 @@ def test_the_command_takes_what_train_writes_pairs_and_two_models(tmp_path, caps
     assert json.loads(out)["differences"]["true_pair_cosine"]["value"] > 0
     for wrong in (("--unpaired", "--pairs", "x"), ("--groups", "x", "--pairs", "x")):
         assert call(capsys, run, *wrong)[0] == 2
+    status, out, err = call(capsys, tmp_path / "few.npy")
+    assert (status, "few.npy: expected a second file" in err) == (2, True)
+    status, out, err = call(capsys, ".", tmp_path / "few.npy")
+    assert (status, err[:39]) == (2, "gaplib: .: expected files of embeddings")
