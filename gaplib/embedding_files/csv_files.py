@@ -25,7 +25,7 @@ def csv(path: Path) -> dict[str, Entry]:
                 "an index is no embedding (pandas leaves it out with index=False)"
             )
         header = 0 if first and (not any(_is_number(field) for field in first) or _counts(first)) else None
-        with pd.read_csv(path, header=header, dtype=np.float64, float_precision="round_trip", chunksize=_ROWS) as read:
+        with pd.read_csv(path, header=header, dtype=np.float64, chunksize=_ROWS) as read:
             open_matrix = gathered((block.to_numpy() for block in read), len(first))
         return {"": Entry.of(open_matrix(), open_matrix)}
 

@@ -169,7 +169,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_bad_files_are_one_line(tmp_path, capsys, name):
     make, message = BAD[name]
     make(tmp_path / name)
