@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from gaplib._atomic import atomic
 from gaplib.geometry import GapReport
@@ -33,13 +34,18 @@ def row_of(model: str, source: str, report: GapReport, trained: bool = True) -> 
 
 
 def read_rows(path: str | Path = MEASURED) -> pd.DataFrame:
-    """A table of measured models. ``ValueError`` for a file that is missing or has not all of ``COLUMNS``."""
+    """A table of measured models. ``ValueError`` for a file that is missing, has not all of ``COLUMNS``, words where
+    numbers belong, or anything but True and False in ``trained``."""
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable table of measured models ({error})") from error
     if missing := [name for name in COLUMNS if name not in frame.columns]:
         raise ValueError(f"{path}: expected the columns of a table of measured models, got none called {missing[0]}")
+    if not frame.empty and frame["trained"].dtype != bool:
+        raise ValueError(f"{path}: expected True or False in the column trained, got {frame['trained'].iloc[0]!r}, ...")
+    if words := [name for name in VALUES if not frame.empty and not is_numeric_dtype(frame[name])]:
+        raise ValueError(f"{path}: expected numbers in the column {words[0]}")
     return frame
 
 

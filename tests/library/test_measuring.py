@@ -213,6 +213,15 @@ def test_rows_are_added_and_replaced(tmp_path, card):
     placed = gaplib.measure(X, Y, among=path)
     assert set(placed.places) == set(PLACED)
     assert "nearest A, b" in str(placed)
+    content = path.read_text()
+    for old, new, message in (
+        (",False,", ",no,", "mine.csv: expected True or False in the column trained"),
+        (f",{frame['alignment'][0]:.6g},", ",high,", "mine.csv: expected numbers in the column alignment"),
+    ):
+        path.write_text(content.replace(old, new, 1))
+        assert path.read_text() != content
+        with pytest.raises(ValueError, match=message):
+            gaplib.measure(X, Y, among=path)
     path.write_text("model,n\nA,3\n")
     with pytest.raises(ValueError, match=r"mine.csv: expected the columns of a table of measured models"):
         gaplib.measure(X, Y, among=path)
