@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -24,16 +26,23 @@ def npy(path: Path) -> dict[str, Entry]:
 
 
 def npz(path: Path) -> dict[str, Entry]:
-    """The arrays of an .npz archive, which can only be read whole: each is, in its own type."""
+    """The arrays of an .npz archive, which can only be read whole: each is, in its own type; objects are left alone."""
 
-    def member(name: str) -> np.ndarray:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive[name]
+    def entry(archive: Any, name: str) -> Entry:
+        try:
+            return Entry.of(archive[name])
+        except ValueError as error:
+            if "Object arrays" not in str(error):
+                raise
+            return Entry((), "object, and nothing is unpickled", 0, False, partial(_refuse, path, name))
 
     with reading(path, ".npz"):
         archive = np.load(path, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise ValueError(f"{path}: expected an .npz archive, got a .npy file")
         with archive:
-            names = archive.files
-        return {name: Entry.of(member(name)) for name in names}
+            return {name: entry(archive, name) for name in archive.files}
+
+
+def _refuse(path: Path, name: str) -> NoReturn:
+    raise ValueError(f"{path}: {name} holds Python objects, and nothing is unpickled")

@@ -34,6 +34,7 @@ WRITERS = {
     "a.npy": lambda path: np.save(path, X),
     "a.npz": lambda path: np.savez(path, X),
     "named.npz": lambda path: np.savez_compressed(path, embeddings=X, ids=np.arange(50)),
+    "objects.npz": lambda path: np.savez(path, embeddings=X, captions=np.array([["a"], ["b", "c"]], dtype=object)),
     "a.pt": lambda path: torch.save(torch.from_numpy(X), path),
     "old.pth": lambda path: torch.save(torch.from_numpy(X), path, _use_new_zipfile_serialization=False),
     "named.pt": lambda path: torch.save({"features": torch.from_numpy(X), "epoch": 3}, path),
@@ -114,6 +115,9 @@ def test_labels_and_indices_of_every_format(tmp_path):
     for place in ("a.npz", "a.npz:index", "a.parquet:index", "a.txt"):
         assert load_index(f"{tmp_path}/{place}", 50).tolist() == index.tolist()
     assert load_groups(f"{tmp_path}/a.parquet:name", 50)[7] == "i1"
+    np.savez(tmp_path / "o.npz", index=index, names=np.array(list("ab"), dtype=object))
+    with pytest.raises(ValueError, match=r"o\.npz: names holds Python objects, and nothing is unpickled"):
+        load_groups(f"{tmp_path}/o.npz:names", 2)
     with pytest.raises(ValueError, match="expected whole numbers, got 'i0' in row 0"):
         load_index(f"{tmp_path}/a.parquet:name", 50)
     (tmp_path / "a.txt").write_text("1\n" * 48 + "2.5\n99999999999999999999\n")
@@ -151,7 +155,10 @@ BAD = {
     "eight.pt": (lambda path: torch.save(torch.ones(4, 3).to(torch.float8_e4m3fn), path), "got type float8_e4m3fn"),
     "cut.safetensors": (lambda path: path.write_bytes(b"\x00" * 4), "not a readable .safetensors file"),
     "cut.npz": (lambda path: path.write_bytes(b"PK\x03\x04"), "not a readable .npz file"),
-    "pickled.npz": (lambda path: np.savez(path, a=np.array([{}], dtype=object)), "npz file .*nothing is unpickled"),
+    "pickled.npz": (
+        lambda path: np.savez(path, a=np.array([{}], dtype=object)),
+        "got type object, and nothing is unpickled",
+    ),
     "pickled.npy": (lambda path: np.save(path, np.array([Evil()])), "npy file .*nothing is unpickled"),
     "bare.npy": (lambda path: path.write_bytes(pickle.dumps(Evil())), "npy file .*nothing is unpickled"),
     "bare.pt": (lambda path: path.write_bytes(pickle.dumps(Evil())), "nothing is unpickled"),
