@@ -34,7 +34,8 @@ from gaplib.towers import check_device, from_hub, from_open_clip
 from gaplib.towers.external import FOLDER, HUB, check_open_clip
 from gaplib.towers.loading import no_retries, nothing_unpickled, quiet
 
-#: Columns of words. ``model`` is what ``--models`` had; ``data`` the kind of data, without the reader's folder.
+#: Columns of words. ``model`` is what ``--models`` had; ``data`` the kind of data and its split, without
+#: the reader's folder.
 WORDS = ("model", "source", "data", "gaplib", "torch", "library", "date")
 RECALL = ("image_to_text_at_1", "text_to_image_at_1")
 #: All columns, in order. The metrics are those of the report card, under the same names. ``trained``: whether weights
@@ -139,7 +140,11 @@ def zoo(
         raise ValueError(f"out: expected a CSV file in a folder that is there, got {out}")
     frame = read(out) if out.exists() else pd.DataFrame(columns=list(COLUMNS))
     if isinstance(data, str):
-        data, data_name = _open(data), data_name or data.partition(":")[0]
+        asked, data = data, _open(data)
+        if not hasattr(data, "__len__"):
+            raise ValueError(f"data: expected pictures that can be counted, got {asked!r}, which is read as a stream")
+        # COCO's val2017 and Karpathy's test part have 5,000 images each.
+        data_name = data_name or " ".join(filter(None, (asked.partition(":")[0], getattr(data, "split", ""))))
     if not data_name or not hasattr(data, "__len__"):
         raise ValueError("data: expected the name of a data set, or a data set with a length and its data_name")
     tell = note or (lambda message: None)

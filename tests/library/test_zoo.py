@@ -3,6 +3,7 @@
 import sys
 import types
 
+import natural_files
 import numpy as np
 import pandas as pd
 import pytest
@@ -210,6 +211,23 @@ def test_the_command_prints_the_table_and_adds_rows(models, opened, tmp_path, ca
     assert "coco, 12" in out
     assert err.count("12 images") == 2
     assert zoo.read(tmp_path / "zoo.csv")["data"].tolist() == ["coco", "coco"]  # and not the reader's folder
+
+
+def test_parts_of_one_data_set_with_as_many_images_are_two_rows(models, tmp_path, capsys):
+    folder, out = tmp_path / "coco", tmp_path / "zoo.csv"
+    natural_files.coco(folder, n=8, captions=2)
+    assert call("--models", models[0], "--data", f"coco:{folder}", "--out", out) == 0
+    natural_files.karpathy(folder, ["test"] * 8 + ["train"])
+    assert call("--models", models[0], "--data", f"coco:{folder}", "--out", out) == 0
+    frame = zoo.read(out)
+    assert frame[["data", "n", "n_text"]].to_numpy().tolist() == [["coco val", 8, 16], ["coco test", 8, 40]]
+    assert "has its row" not in capsys.readouterr().err
+
+
+def test_data_without_a_length_are_refused(models, tmp_path, capsys):
+    pattern = natural_files.shards(tmp_path / "shards")
+    assert call("--models", models[0], "--data", f"webdataset:{pattern}", "--out", tmp_path / "zoo.csv") == 2
+    assert "data: expected pictures that can be counted, got 'webdataset:" in capsys.readouterr().err
 
 
 def test_the_command_ends_with_1_where_a_model_failed(models, opened, tmp_path, capsys):
