@@ -37,6 +37,7 @@ KERNEL = "gaplib-book"
 REPORTED = ("gaplib", "torch", "torchvision", "numpy", "scikit-learn", "open_clip_torch", "matplotlib", "papermill")
 # What differs between two runs that found the same.
 VOLATILE = {"versions", "version", "device", "date", "commit", "seconds", "rules"}
+REQUIRABLE = "published"  # what GAPLIB_REQUIRE may name: with it no stand-in for the published embeddings passes
 QUICK_CELL_SECONDS = 1800  # a cell of the quick profile that runs longer hangs; slow machines were seen to need 750
 
 
@@ -48,7 +49,7 @@ def run(notebook: Path, build: Path, parameters: dict[str, Any], *, figures: boo
     source = nbformat.read(notebook, as_version=4)
     problems = gate.parameter_problems(source, parameters)
     problems += [] if gate.parameter_names(source) is not None else ["no cell is tagged `parameters`"]
-    problems += _device_problems(parameters)
+    problems += _device_problems(parameters) + _data_problems()
     if problems:
         return sorted(set(problems))
     check_kernel()
@@ -87,6 +88,22 @@ def _device_problems(parameters: dict[str, Any]) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
+
+
+def _data_problems() -> list[str]:
+    """Which data that GAPLIB_REQUIRE asks for cannot be had, before anything ran.
+
+    Without the published embeddings the chapters show small models of the book's own in their place and say so: right
+    for a reader without a network, wrong for the public site.
+    """
+    required = os.environ.get("GAPLIB_REQUIRE", "").split()
+    problems = [f"GAPLIB_REQUIRE: expected {REQUIRABLE} or nothing, got {name!r}" for name in {*required} - {REQUIRABLE}]
+    if REQUIRABLE in required:
+        from gaplib.data import published
+
+        reasons = [published.unavailable_reason(name) for name in published.MODELS]
+        problems += [f"GAPLIB_REQUIRE={REQUIRABLE}: {reason}" for reason in reasons if reason]
+    return problems
 
 
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> list[str]:

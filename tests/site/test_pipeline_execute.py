@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from gaplib.data import published
 from tools import execute
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "notebooks"
@@ -18,6 +19,7 @@ def run(tmp_path, monkeypatch):
     """Run a fixture as a chapter ``90_NAME`` in a build folder of its own; returns (reasons, build folder)."""
     for name in ("GAPLIB_BOOK", "GAPLIB_RESULTS", "MPLBACKEND", "PYTHONWARNINGS"):
         monkeypatch.setenv(name, "restored-afterwards")
+    monkeypatch.delenv("GAPLIB_REQUIRE", raising=False)
 
     def go(name, parameters=PARAMETERS):
         notebook = tmp_path / f"90_{name}.ipynb"
@@ -75,6 +77,36 @@ def test_unknown_parameter_is_refused_before_anything_runs(run):
 def test_a_device_that_is_not_there_is_refused_before_anything_runs(run):
     problems, build = run("good", {"DEVICE": "cuda:999"})
     assert problems == ["device: this machine has no cuda:999"]
+    assert not build.exists()
+
+
+def test_without_the_published_embeddings_a_build_that_must_have_them_is_refused(run, tmp_path, monkeypatch):
+    """No stand-in reaches the public site: nothing runs, and the reason names what is missing."""
+    monkeypatch.setenv("GAPLIB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("GAPLIB_DATA", str(tmp_path / "data"))
+    for name in published.MODELS:  # found, and refused: so no test asks the network
+        (tmp_path / "data" / "liang2022").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "liang2022" / f"{name}.npy").write_bytes(b"a stand-in")
+    monkeypatch.setenv("GAPLIB_REQUIRE", "published")
+    problems, build = run("good")
+    assert len(problems) == len(published.MODELS)
+    assert all(problem.startswith("GAPLIB_REQUIRE=published: GAPLIB_DATA: ") for problem in problems)
+    assert all("is not the published file" in problem for problem in problems)
+    assert not build.exists()
+
+
+def test_with_the_published_embeddings_that_build_runs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(published, "unavailable_reason", lambda name: asked.append(name) or "")
+    monkeypatch.setenv("GAPLIB_REQUIRE", "published")
+    assert execute._data_problems() == []
+    assert asked == list(published.MODELS)
+
+
+def test_a_requirement_that_nobody_knows_is_refused(run, monkeypatch):
+    monkeypatch.setenv("GAPLIB_REQUIRE", "publishd")
+    problems, build = run("good")
+    assert problems == ["GAPLIB_REQUIRE: expected published or nothing, got 'publishd'"]
     assert not build.exists()
 
 

@@ -156,6 +156,11 @@ def test_parameters_file_is_left_alone_when_nothing_changed(project):
     assert parameters.read_text() == "PROFILE=full SEEDS=3 DEVICE=cuda\n"
 
 
+def test_a_build_that_must_have_the_published_embeddings_takes_no_notebook_that_ran_without(project, monkeypatch):
+    monkeypatch.setenv("GAPLIB_REQUIRE", "published")
+    assert set(would_run(project)) == set(NOTEBOOKS)
+
+
 def test_help_and_clean_leave_no_build_folder(project):
     shutil.rmtree(project / "_build")
     make(project, "help")
