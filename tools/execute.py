@@ -97,7 +97,8 @@ def _data_problems() -> list[str]:
     for a reader without a network, wrong for the public site.
     """
     required = os.environ.get("GAPLIB_REQUIRE", "").split()
-    problems = [f"GAPLIB_REQUIRE: expected {REQUIRABLE} or nothing, got {name!r}" for name in {*required} - {REQUIRABLE}]
+    unknown = sorted({*required} - {REQUIRABLE})
+    problems = [f"GAPLIB_REQUIRE: expected {REQUIRABLE} or nothing, got {name!r}" for name in unknown]
     if REQUIRABLE in required:
         from gaplib.data import published
 

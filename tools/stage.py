@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import html
 import shutil
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from tools import gate
 
 HIDDEN = {"parameters", "injected-parameters", "setup"}  # what a reader of the page has no use for
 SOURCES = ("_config.yml", "_toc.yml", "book")
+WORDS_A_MINUTE = 150  # of text with formulas and figures, read to be understood
 NO_CLAIMS = "There is no claims table in this build.\n"
 NO_MODELS = "No model has its row yet.\n"
 
@@ -72,6 +74,7 @@ def page(notebook: Any) -> Any:
         result.cells += _split_figures(cell) if cell.cell_type == "code" else [cell]
     facts = notebook.metadata.get("gaplib")
     if facts:
+        _under_the_title(result, run_line(notebook, facts))
         note = nbformat.v4.new_markdown_cell(provenance_line(facts))
         note.id = "provenance"
         result.cells.append(note)
@@ -112,6 +115,28 @@ def _figure_cell(cell: Any, output: Any, paired: bool) -> Any:
     figure.id = hashlib.sha256(f"{cell.id}:{facts.get('name')}:{theme}".encode()).hexdigest()[:12]
     figure.metadata = nbformat.from_dict({"tags": ["remove-input"], "mystnb": settings})
     return figure
+
+
+def _under_the_title(notebook: Any, line: str) -> None:
+    """Put ``line`` after the page's title; a page without one stays as it is."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("# "):
+            title, _, rest = cell.source.partition("\n")
+            cell.source = f"{title}\n\n{line}\n{rest}"
+            return
+
+
+def run_line(notebook: Any, facts: dict[str, Any]) -> str:
+    """How long a page takes to read, by its words, and took to run; in HTML, which the page's description passes over."""
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    minutes = max(1, round(words / WORDS_A_MINUTE))
+    seeds = facts["parameters"].get("SEEDS")
+    parts = [
+        f"Reading: about {minutes} {'minute' if minutes == 1 else 'minutes'}.",
+        f"Running it took {_duration(facts['seconds'])}",
+        f"(profile {facts['profile']}{f', {seeds} seeds' if seeds else ''}, {facts['device']}).",
+    ]
+    return f'<p class="gapbook-run">{html.escape(" ".join(parts))}</p>'
 
 
 def provenance_line(facts: dict[str, Any]) -> str:

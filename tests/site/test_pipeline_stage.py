@@ -97,6 +97,22 @@ def test_page_ends_with_where_its_numbers_come_from(good):
         assert part in note
 
 
+def test_page_starts_with_how_long_it_takes(good):
+    """Words are counted in the text alone; the line is HTML, so that no description of the page starts with it."""
+    words = " ".join(["word"] * (3 * stage.WORDS_A_MINUTE - 2))  # with the two words of the title
+    good.cells.insert(0, nbformat.v4.new_markdown_cell(f"# Title\n{words}"))
+    title = next(cell for cell in stage.page(good).cells if cell.cell_type == "markdown").source.splitlines()
+    said = "Reading: about 3 minutes. Running it took 2.2 min (profile quick, 3 seeds, cpu)."
+    assert title[:3] == ["# Title", "", f'<p class="gapbook-run">{said}</p>']
+    assert title[3] == words
+
+
+def test_reading_time_is_at_least_a_minute(good):
+    short = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One")])
+    assert "about 1 minute." in stage.run_line(short, FACTS)
+    assert "<" not in stage.run_line(short, FACTS | {"device": "<b>"}).removeprefix("<p ").removesuffix("</p>")
+
+
 def test_tree(good, project):
     executed = project / "_build" / "executed"
     executed.mkdir(parents=True)

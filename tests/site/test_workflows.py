@@ -87,7 +87,7 @@ def test_least_rights(workflow, name):
 
 
 def test_no_word_of_a_pull_request_is_run():
-    """What others write (titles, branches) reaches no shell: expressions in commands name this repository's own values."""
+    """What others write (titles, branches) reaches no shell: expressions in commands name our own values only."""
     ours = r"(matrix|steps)\."
     for workflow, name in JOBS:
         for step in job(workflow, name)["steps"]:
