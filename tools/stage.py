@@ -127,7 +127,7 @@ def _under_the_title(notebook: Any, line: str) -> None:
 
 
 def run_line(notebook: Any, facts: dict[str, Any]) -> str:
-    """How long a page takes to read, by its words, and took to run; in HTML, which the page's description passes over."""
+    """How long a page takes to read (by its words) and took to run; in HTML, which its description passes over."""
     words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
     minutes = max(1, round(words / WORDS_A_MINUTE))
     seeds = facts["parameters"].get("SEEDS")
