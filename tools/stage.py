@@ -122,7 +122,8 @@ def _under_the_title(notebook: Any, line: str) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and cell.source.startswith("# "):
             title, _, rest = cell.source.partition("\n")
-            cell.source = f"{title}\n\n{line}\n{rest}"
+            # The blank line ends the HTML: text right behind it would be taken for more of it.
+            cell.source = "\n\n".join(filter(None, (title, line, rest.lstrip("\n"))))
             return
 
 
