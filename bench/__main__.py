@@ -1,12 +1,12 @@
 """Measure speed and memory, print a table, write ``bench.json`` and ``bench.png``: ``make bench``.
 
-    python -m bench [--out _build/bench] [--parts abcdemp]
+    python -m bench [--out _build/bench] [--parts abcdefmp]
 
 (a) a training step of each method over a step of CLIP, at the book's default size; (b) forward and backward of cuaxu
 for a large batch against the composition that public code uses; (c) its extra peak memory; (d) the cyclic terms in
-closed form against their definition; (e) retrieval of 25,000 texts for 5,000 images against two usual recipes; (m) the
-card of 50,000 and of a million pairs in files of half precision, with memory; (p) a step of `fit` in one process
-against two that share its batch, which takes two free cores.
+closed form against their definition; (e) retrieval of 25,000 texts for 5,000 images against two usual recipes; (f) a
+step of `fit` against a bare torch loop; (m) the card of 50,000 and of a million pairs in files of half precision, with
+memory; (p) a step of `fit` in one process against two that share its batch, which takes two free cores.
 
 One thread; every ratio is between things that ran by turns in the same minute, and is a median over those turns. The
 file says how busy the machine was: above a load of about the number of its cores less one, do not keep the figures.
@@ -38,6 +38,7 @@ PARTS = {
     "c": parts.memory,
     "d": parts.closed_forms,
     "e": parts.search,
+    "f": parts.fitting,
     "m": parts.card,
     "p": parts.two_processes,
 }

@@ -8,9 +8,16 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+import torch
+from torch.nn.functional import normalize
+
 from bench.cases import CAPTIONS, CASES, KS
 from bench.measure import by_turns, card_of_files, extra_memory, free_memory, ratio, step_seconds
+from gaplib.data import glyphs
 from gaplib.methods import METHODS
+from gaplib.pairs import PairedEmbeddings
+from gaplib.towers import tiny_towers
+from gaplib.training import fit
 from gaplib.training.config import RunConfig
 from gaplib.training.trainer import run_loop
 
@@ -131,6 +138,31 @@ def two_processes(batch_size: int = 512, steps: int = 10, repeats: int = 3) -> I
         one, two = (median(times) for times in zip(*taken, strict=True))
         details = {"n": batch_size, "ms in one": 1e3 * one, "ms in two": 1e3 * two}
         yield Row("p", f"{name} step, one process / two", median(a / b for a, b in taken), "x", details=details)
+
+
+def fitting(batch_size: int = 256, steps: int = 20, repeats: int = 7) -> Iterator[Row]:
+    """(f) steps of ``gaplib.training.fit`` over those of a bare torch loop of the same towers, loss and batches."""
+    pairs = glyphs.load().batches("train", batch_size, 0)(0)
+    batch = {"image": pairs.images, "text": pairs.tokens}
+    words = int(pairs.tokens.max()) + 1
+
+    def bare() -> None:
+        towers, objective = tiny_towers(words), METHODS["clip"].build()
+        optimizer = torch.optim.AdamW([*towers.parameters(), *objective.parameters()], lr=1e-3)
+        for _ in range(steps):
+            sides = towers.encode_image(pairs.images), towers.encode_text(pairs.tokens)
+            loss = objective(PairedEmbeddings(*(normalize(z, dim=1) for z in sides), check=False))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            objective.after_step()
+
+    def ours() -> None:
+        fit(tiny_towers(words), "clip", [batch], steps, lr=1e-3)
+
+    taken = by_turns({"bare": bare, "fit": ours}, repeats)
+    details = {"ms": 1e3 * median(taken["fit"]) / steps, "bare ms": 1e3 * median(taken["bare"]) / steps}
+    yield Row("f", "fit / bare torch loop, a step", ratio(taken, "fit", "bare"), "x", 1.05, details=details)
 
 
 def _pair(part: str, ours: str, other: str, n: int, d: int, repeats: int, limit: float | None = None) -> Row:

@@ -96,6 +96,7 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
         "c": partial(parts.memory, (32, 64), 8),
         "d": partial(parts.closed_forms, 64, 8, 1),
         "e": partial(parts.search, 40, 8, 1),
+        "f": partial(parts.fitting, 16, 2, 1),
         "m": partial(parts.card, (60,), 8),
         "p": partial(parts.two_processes, 64, 1, 1),
     }
@@ -112,7 +113,7 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert found["threads"] == 1
     assert found["commit"]
     rows = {row["name"]: row for row in found["rows"]}
-    assert {row["part"] for row in rows.values()} == set("abcdemp")
+    assert {row["part"] for row in rows.values()} == set("abcdefmp")
     assert rows["growth from n = 32 to 64"]["value"] == 2.0
     assert rows["composed / cuaxu, n = 64"]["value"] == 3.0
     assert rows["cua step / clip step"]["value"] > 0
@@ -124,7 +125,7 @@ def test_small_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
 def test_unknown_part_is_refused(capsys):
     with pytest.raises(SystemExit):
         bench.main(["--parts", "az"])
-    assert "expected letters of abcdemp, got 'az'" in capsys.readouterr().err
+    assert "expected letters of abcdefmp, got 'az'" in capsys.readouterr().err
 
 
 def test_too_little_memory_leaves_the_composed_form_out(monkeypatch):
