@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,24 @@ def traced(notebook: Path) -> dict[str, Any]:
     return facts
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def command(name: str, about: str, keep: Callable[[Path, Path], list[Path]], arguments: list[str] | None) -> int:
+    """The command line of what keeps a part of a build: ``keep(build, into)`` gives the files that it wrote."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--build", type=Path, default=Path("_build"))
     parser.add_argument("--into", type=Path, default=Path("results"))
     options = parser.parse_args(arguments)
     try:
         written = keep(options.build, options.into)
-    except (ValueError, KeyError) as error:
-        print(f"keep_leaderboard: nothing was written. {error}", file=sys.stderr)
+    except (ValueError, KeyError, OSError) as error:
+        print(f"{name}: nothing was written. {error}", file=sys.stderr)
         return 1
     for path in written:
-        print(f"keep_leaderboard: {path} (commit it)")
+        print(f"{name}: {path} (commit it)")
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return command("keep_leaderboard", __doc__.partition("\n")[0], keep, arguments)
 
 
 if __name__ == "__main__":

@@ -7,30 +7,22 @@ A build of committed code is asked for, and the cache that it filled. Commit the
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from pathlib import Path
 
 from gaplib.book import kept
 from gaplib.book.chapters import ch09_rows
-from tools.keep_leaderboard import NOTEBOOK, traced
+from gaplib.book.results import load
+from tools.keep_leaderboard import NOTEBOOK, command, traced
+
+
+def keep(build: Path, into: Path) -> list[Path]:
+    """Write the file; ``ValueError`` or ``KeyError`` for a build that cannot be traced, or that lacks a result."""
+    facts, seeds = traced(build / "executed" / NOTEBOOK), load(build / "results" / "09.json").seeds
+    return [kept.keep(ch09_rows.stored(seeds), facts, into / "kept.json")]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--build", type=Path, default=Path("_build"))
-    parser.add_argument("--into", type=Path, default=Path("results"))
-    options = parser.parse_args(arguments)
-    try:
-        facts = traced(options.build / "executed" / NOTEBOOK)
-        results = json.loads((options.build / "results" / "09.json").read_text(encoding="utf-8"))
-        written = kept.keep(ch09_rows.stored(results["seeds"]), facts, options.into / "kept.json")
-    except (ValueError, KeyError, OSError) as error:
-        print(f"keep_results: nothing was written. {error}", file=sys.stderr)
-        return 1
-    print(f"keep_results: {written} (commit it)")
-    return 0
+    return command("keep_results", __doc__.partition("\n")[0], keep, arguments)
 
 
 if __name__ == "__main__":

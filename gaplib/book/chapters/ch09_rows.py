@@ -111,9 +111,7 @@ def setting_rows(
     with ExitStack() as stack:
         folders, rows, names, missing = {}, {}, {}, {}
         for name, (plan, method) in plans.items():
-            folders[name] = stack.enter_context(
-                reserved(_folder(out, device) / name.replace(" ", "_"), plan.identity())
-            )
+            folders[name] = stack.enter_context(reserved(_folder(out, device) / _place(name), plan.identity()))
             specs = plan.rows([method], seeds)
             kept.lay_out(row_store(folders[name]), [spec.key for spec in specs])
             found = plan.read(folders[name])
@@ -142,9 +140,10 @@ def setting_rows(
 
 def stored(seeds: Sequence[int], out: Path | None = None, device: str = "cpu") -> dict[str, dict[str, Any]]:
     """Rows and held-out centring that a build of these seeds has stored, by key; ``KeyError`` for what is not there."""
-    folder, found = _folder(out, device), {}
-    for name, plan, methods in (("methods", _main_plan(device), MAIN), *_setting_plans(device)):
-        store = row_store(folder / name)
+    found = {}
+    settings = ((_place(name), *_plan(one, device)) for name, one in SETTINGS.items())
+    for place, plan, *methods in (("methods", _main_plan(device), *MAIN), *settings):
+        store = row_store(_folder(out, device) / place)
         for spec in plan.rows(methods, seeds):
             found[spec.key] = _stored(store, spec.key, f"{spec.method}, seed {spec.seed}")
     for name in (SHARP, *METHODS):
@@ -158,11 +157,6 @@ def _stored(store: Store, key: str, what: str) -> dict[str, Any]:
     if (entry := store.read(key)) is None:
         raise KeyError(f"{what}: not in {store.root}")
     return entry[1]
-
-
-def _setting_plans(device: str) -> list[tuple[str, Plan, list[str]]]:
-    plans = ((name, *_plan(one, device)) for name, one in SETTINGS.items())
-    return [(name.replace(" ", "_"), plan, [method]) for name, plan, method in plans]
 
 
 def held_out_centring(name: str, seed: int, device: str = "cpu") -> dict[str, float]:
@@ -212,6 +206,11 @@ def _folder(out: Path | None, device: str) -> Path:
     """The rows of each kind of device have a folder of their own: in one table they would be compared."""
     kind, _ = check_device(device)
     return (Path(out) if out else cache_dir() / "leaderboard") / ("" if kind == "cpu" else kind)
+
+
+def _place(name: str) -> str:
+    """The folder of a setting's rows among the others."""
+    return name.replace(" ", "_")
 
 
 def trained(name: str, seed: int, device: str = "cpu") -> Run:
