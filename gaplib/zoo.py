@@ -29,7 +29,7 @@ from gaplib._validate import check_choice, check_integer
 from gaplib.embedding import EmbeddedPairs, embed
 from gaplib.evaluation import retrieval
 from gaplib.geometry import gap_report
-from gaplib.geometry.metrics import METRICS
+from gaplib.measuring.models import RECALL, VALUES
 from gaplib.towers import check_device, from_hub, from_open_clip
 from gaplib.towers.external import FOLDER, HUB, check_open_clip
 from gaplib.towers.loading import no_retries, nothing_unpickled, quiet
@@ -37,14 +37,12 @@ from gaplib.towers.loading import no_retries, nothing_unpickled, quiet
 #: Columns of words. ``model`` is what ``--models`` had; ``data`` the kind of data and its split, without
 #: the reader's folder.
 WORDS = ("model", "source", "data", "gaplib", "torch", "library", "date")
-RECALL = ("image_to_text_at_1", "text_to_image_at_1")
 #: All columns, in order. The metrics are those of the report card, under the same names. ``trained``: whether weights
 #: were loaded. ``n`` counts images, ``n_text`` captions.
 COLUMNS = (
     *("model", "source", "trained", "data"),
     *("n", "n_text", "d"),
-    *(key for metric in METRICS.values() if metric.report for key in metric.keys),
-    *RECALL,
+    *VALUES,
     *("gaplib", "torch", "library", "date"),
 )
 #: What :func:`table` shows: column -> heading.

@@ -20,9 +20,9 @@ from gaplib.geometry.metrics import METRICS
 
 #: model: its name; source: where model or embeddings come from; trained: whether its weights are
 DESCRIPTION = ("model", "source", "trained", "n", "d")
-#: a column a value of the report card, in its order
-VALUES = tuple(key for metric in METRICS.values() if metric.report for key in metric.keys)
-VALUES = (*VALUES, "image_to_text_at_1", "text_to_image_at_1")
+RECALL = ("image_to_text_at_1", "text_to_image_at_1")
+#: a column for each value of the report card, in its order
+VALUES = (*(key for metric in METRICS.values() if metric.report for key in metric.keys), *RECALL)
 COLUMNS = (*DESCRIPTION, *VALUES)
 MEASURED = Path(__file__).with_name("measured.csv")
 
