@@ -245,15 +245,12 @@ def _leaderboard(options: argparse.Namespace) -> None:
 
 def _zoo(options: argparse.Namespace) -> None:
     options.when_interrupted = f"interrupted; the same command goes on from what is in {options.out}"
-    from gaplib.data import DataUnavailable
     from gaplib.zoo import ZooFailed, table, zoo
 
     models = [one.strip() for one in options.models.split(",") if one.strip()]
     failed = None
     try:
         frame = zoo(models, options.data, options.out, device=options.device, batch_size=options.batch_size, note=_note)
-    except DataUnavailable as error:
-        raise ValueError(str(error)) from error
     except ZooFailed as error:
         failed, frame = error, error.frame
     if len(frame):

@@ -31,8 +31,8 @@ from gaplib.evaluation import retrieval
 from gaplib.geometry import gap_report
 from gaplib.measuring.models import RECALL, VALUES
 from gaplib.towers import check_device, from_hub, from_open_clip
-from gaplib.towers.external import FOLDER, HUB, check_open_clip
-from gaplib.towers.loading import no_retries, nothing_unpickled, quiet
+from gaplib.towers.external import check_open_clip, elsewhere, split_tag
+from gaplib.towers.loading import no_retries, nothing_unpickled, quiet, reason
 
 #: Columns of words. ``model`` is what ``--models`` had; ``data`` the kind of data and its split, without
 #: the reader's folder.
@@ -79,7 +79,7 @@ class Spec:
     @property
     def trained(self) -> bool:
         """Whether weights are loaded: open_clip's listed names have none without a tag or a file."""
-        return self.library != "open_clip" or self.pretrained is not None or self.name.startswith((HUB, FOLDER))
+        return self.library != "open_clip" or self.pretrained is not None or elsewhere(self.name)
 
 
 def parse(text: str) -> Spec:
@@ -92,9 +92,8 @@ def parse(text: str) -> Spec:
     library, _, name = str(text).strip().partition(":")
     if library not in LIBRARIES or not name:
         raise ValueError(f"models: expected open_clip:NAME[:PRETRAINED], hf:NAME or st:NAME, got {text!r}")
-    if library == "open_clip" and not name.startswith((HUB, FOLDER)):
-        name, _, pretrained = name.partition(":")
-        return Spec(text.strip(), library, name, pretrained or None)
+    if library == "open_clip":
+        return Spec(text.strip(), library, *split_tag(name))
     return Spec(text.strip(), library, name)
 
 
@@ -156,7 +155,7 @@ def zoo(
         try:
             row = _row(spec, data, data_name, device, batch_size)
         except Exception as error:  # a model can fail in every way there is, and the others are to go on
-            errors[spec.text] = " ".join(str(error).split()) or type(error).__name__
+            errors[spec.text] = reason(error)
             tell(f"{spec.text}: {errors[spec.text]}")
             continue
         frame = _add(out, row)

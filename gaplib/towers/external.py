@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from gaplib._extras import need
 from gaplib._validate import check_choice
-from gaplib.towers.loading import check_device, near, no_retries, nothing_unpickled, quiet, unavailable
+from gaplib.towers.loading import check_device, near, no_retries, nothing_unpickled, quiet, reason, unavailable
 from gaplib.towers.two_tower import TwoTower, check_images, check_tokens, seeded
 
 #: Names that open_clip does not list, but knows where to find: both bring configuration, weights and tokenizer along.
 HUB, FOLDER = "hf-hub:", "local-dir:"
-_CONFIG = "open_clip_config.json"
+CONFIG = "open_clip_config.json"
 _CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors", ".npz")
 _OFFLINE = (
     "run the same call once where there is network and copy the hub's cache (the folder that HF_HOME names), or give a "
@@ -121,7 +121,7 @@ def from_open_clip(
 
     device = check_device(device)
     name, pretrained = check_open_clip(name, pretrained)
-    weights = pretrained is not None or (_elsewhere(name) and options.get("load_weights", True))
+    weights = pretrained is not None or (elsewhere(name) and options.get("load_weights", True))
     options = {"load_weights": weights, "pretrained_text": weights, **options}
     if weights:
         options = {"require_pretrained": True, **options}
@@ -156,11 +156,11 @@ def check_open_clip(name: str, pretrained: str | Path | None = None) -> tuple[st
         raise ValueError(
             f"name: expected a name that open_clip lists, hf-hub:ORG/NAME or local-dir:FOLDER, got {name!r}"
         )
-    if _elsewhere(name):
+    if elsewhere(name):
         if pretrained is not None:
             raise ValueError(f"pretrained: {name} brings its own weights, got {str(pretrained)!r} besides")
-        if name.startswith(FOLDER) and not Path(name.removeprefix(FOLDER), _CONFIG).is_file():
-            raise ValueError(f"name: there is no {_CONFIG} in the folder {name.removeprefix(FOLDER)}")
+        if name.startswith(FOLDER) and not Path(name.removeprefix(FOLDER), CONFIG).is_file():
+            raise ValueError(f"name: there is no {CONFIG} in the folder {name.removeprefix(FOLDER)}")
         return name, None
     listed = open_clip.list_models()
     name = name.replace("/", "-")  # as open_clip reads "ViT-B/32"
@@ -216,8 +216,19 @@ def torchvision_image_tower(name: str, seed: int = 0, mode: str = "eval") -> nn.
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def _elsewhere(name: str) -> bool:
+def elsewhere(name: str) -> bool:
+    """Whether a name says itself where the model is: on the hub or in a folder."""
     return name.startswith((HUB, FOLDER))
+
+
+def split_tag(text: str) -> tuple[str, str | None]:
+    """Name and weights of ``NAME[:PRETRAINED]``.
+
+    >>> split_tag("ViT-B-32:openai"), split_tag("hf-hub:ORG/NAME")
+    (('ViT-B-32', 'openai'), ('hf-hub:ORG/NAME', None))
+    """
+    name, _, tag = (text, "", "") if elsewhere(text) else text.partition(":")
+    return name, tag or None
 
 
 def _needs_hub(name: str, part: str) -> bool:
@@ -225,18 +236,17 @@ def _needs_hub(name: str, part: str) -> bool:
     import open_clip
 
     if name.startswith(FOLDER):  # whose tokenizer is in the folder
-        return part == "hf_model_name" and part in Path(name.removeprefix(FOLDER), _CONFIG).read_text(encoding="utf-8")
+        return part == "hf_model_name" and part in Path(name.removeprefix(FOLDER), CONFIG).read_text(encoding="utf-8")
     return name.startswith(HUB) or part in open_clip.get_model_config(name)["text_cfg"]
 
 
 def _unloadable(name: str, pretrained: str | None, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split()) or type(error).__name__
     what = (
         f"pretrained: open_clip cannot load {pretrained} as {name}"
         if pretrained
         else f"name: open_clip cannot load {name}"
     )
-    return ValueError(f"{what} ({reason:.300})")
+    return ValueError(f"{what} ({reason(error):.300})")
 
 
 def _limits(model: Any) -> tuple[int, int | None]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gaplib.towers.adapt import as_towers
-from gaplib.towers.loading import check_device, no_retries, nothing_unpickled, quiet, unavailable
+from gaplib.towers.loading import check_device, no_retries, nothing_unpickled, quiet, reason, unavailable
 
 _OFFLINE = (
     "run the same call once where there is network and copy the hub's cache (the folder that HF_HOME names), or give "
@@ -123,8 +123,7 @@ def from_hub(name: str | Path, device: str | torch.device = "cpu", **options: An
             processor = transformers.AutoProcessor.from_pretrained(name, **_of_files(options))
     except Exception as error:  # transformers and what it calls raise many kinds for one thing: it is not there
         if local or not isinstance(error, OSError):
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"name: transformers cannot load {name} ({reason:.300})") from error
+            raise ValueError(f"name: transformers cannot load {name} ({reason(error):.300})") from error
         raise unavailable(f"the model {name!r}", error, _OFFLINE) from error
     missing = sorted(info["missing_keys"])
     if missing:

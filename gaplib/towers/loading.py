@@ -37,6 +37,15 @@ def near(wanted: str, names: Iterable[str]) -> str:
     return f"; did you mean {', '.join(lower[one] for one in found)}?" if found else ""
 
 
+def reason(error: Exception) -> str:
+    """What an error says, in one line; its kind where it says nothing.
+
+    >>> reason(OSError("no such\\n  file"))
+    'no such file'
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def unavailable(what: str, error: Exception, instead: str) -> DataUnavailable:
     """The error that says what cannot be had here, why, and what to do ``instead``."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -32,6 +32,7 @@ import torch
 from tqdm.auto import tqdm
 
 from gaplib._atomic import atomic, write_text_atomically
+from gaplib._devices import check_device
 from gaplib._validate import check_integer, check_number
 from gaplib._versions import versions
 from gaplib.data.natural import open_data
@@ -40,17 +41,17 @@ from gaplib.evaluation.retrieval import retrieval
 from gaplib.geometry import linear_separability
 from gaplib.methods import Method, method
 from gaplib.towers.encode import evaluating
+from gaplib.towers.external import CONFIG
 from gaplib.training import checkpoints
-from gaplib.training.fabric import check_device
 from gaplib.training.fitting import prepare
 from gaplib.training.history import measure
 from gaplib.training.natural_batches import PairBatches, StreamBatches, encoded
 from gaplib.training.outside import Outside, load
-from gaplib.training.run import RunFolderError, exclusive, reserve_folder
+from gaplib.training.run import RunFolderError, exclusive, refuse_foreign, reserve_folder
 
 KS = (1, 5, 10)
 #: what a run writes besides config.json and run.json
-FILES = ("embeddings.safetensors", "history.csv", "model.safetensors", "open_clip_config.json")
+FILES = ("embeddings.safetensors", "history.csv", "model.safetensors", CONFIG)
 #: what a method may need of towers that open_clip's and transformers' have not
 _NOT_HERE = {"private heads": "heads for private features", "shared towers": "one trunk for both modalities"}
 
@@ -308,9 +309,6 @@ def digest(data: Any) -> str:
 
 def _refuse_others(out: Path, resume: bool) -> None:
     """Refuse before the data is read what ``reserve_folder`` would refuse after it."""
-    if out.is_file():
-        raise RunFolderError(f"out: expected a folder, got the file {out}")
-    if out.is_dir() and not (out / "config.json").exists() and any(out.iterdir()):
-        raise RunFolderError(f"out: expected an empty folder or a run's, got {out} with other files in it")
+    refuse_foreign(out)
     if (out / "config.json").exists() and not resume:
         raise RunFolderError(f"out: {out} already holds a run; resume it or name another folder")

@@ -147,12 +147,9 @@ def second_text(text: str, rng: np.random.Generator, share: float = 0.1) -> str:
 
 def encoded(model: Outside, data: Any, device: Any = "cpu", chunk: int = 64) -> tuple[Tensor, Tensor]:
     """Embeddings (n, d) of all pictures and of their first captions, float32 on the CPU, with unit rows."""
-    images, texts = [], []
-    for start in range(0, len(data), chunk):
-        pairs = [data[row] for row in range(start, min(start + chunk, len(data)))]
-        images.append(encode_images(model, [one for one, _ in pairs], device))
-        texts.append(encode_texts(model, [captions[0] for _, captions in pairs], device))
-    return torch.cat(images), torch.cat(texts)
+    pairs = [data[row] for row in range(len(data))]
+    images = encode_images(model, [one for one, _ in pairs], device, chunk)
+    return images, encode_texts(model, [captions[0] for _, captions in pairs], device, chunk)
 
 
 def encode_images(model: Outside, pictures: Any, device: Any = "cpu", chunk: int = 64) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gaplib._atomic import atomic, write_text_atomically
 from gaplib._validate import check_choice, check_integer
-from gaplib.towers.external import FOLDER, HUB, from_open_clip
+from gaplib.towers.external import CONFIG, FOLDER, HUB, from_open_clip, split_tag
 from gaplib.towers.hub import from_hub
 from gaplib.towers.loading import quiet
 
@@ -33,14 +33,12 @@ class Outside:
     image       ``image(PIL image) -> (3, height, width)``, as the model was meant to see it
     augmented   the same with the library's own random cropping for training; None where it has none
     text        ``text(list of n strings) -> token ids (n, L)`` or a mapping of tensors
-    spec        what ``load`` was called with
     save        ``save(folder)`` writes the weights and what the library needs to load them again
     """
 
     towers: nn.Module
     image: Callable[[Any], Tensor]
     text: Callable[[Sequence[str]], Any]
-    spec: str
     save: Callable[[Path], Any] = field(repr=False)
     augmented: Callable[[Any], Tensor] | None = None
 
@@ -66,7 +64,7 @@ def load(spec: str, seed: int = 0, dim: int | None = None) -> Outside:
     if dim is not None:
         check_integer(dim, "dim", low=1)
     try:
-        return {"open_clip": _open_clip, "hf": _hugging_face}[kind](spec, name, seed, dim)
+        return {"open_clip": _open_clip, "hf": _hugging_face}[kind](name, seed, dim)
     except ValueError as error:
         raise ValueError(f"towers: {spec!r}: {error}") from error
 
@@ -116,9 +114,9 @@ def reinitialize_projections(model: nn.Module, dim: int, seed: int = 0) -> None:
         visual.output_dim = dim
 
 
-def _open_clip(spec: str, rest: str, seed: int, dim: int | None) -> Outside:
-    name, _, tag = (rest, "", "") if rest.startswith((HUB, FOLDER)) else rest.partition(":")
-    found = from_open_clip(name, tag or None, seed)
+def _open_clip(rest: str, seed: int, dim: int | None) -> Outside:
+    name, tag = split_tag(rest)
+    found = from_open_clip(name, tag, seed)
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     model = found.model
@@ -131,10 +129,10 @@ def _open_clip(spec: str, rest: str, seed: int, dim: int | None) -> Outside:
         if config := _open_clip_config(name):
             document = {"model_cfg": config | ({"embed_dim": dim} if dim else {})}
             document["preprocess_cfg"] = model.visual.preprocess_cfg
-            write_text_atomically(folder / "open_clip_config.json", json.dumps(document, indent=1) + "\n")
+            write_text_atomically(folder / CONFIG, json.dumps(document, indent=1) + "\n")
 
     augmented = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=True)
-    return Outside(model, cast(Any, found.preprocess), found.tokenize, spec, save, augmented)
+    return Outside(model, cast(Any, found.preprocess), found.tokenize, save, augmented)
 
 
 def _open_clip_config(name: str) -> dict | None:
@@ -142,12 +140,12 @@ def _open_clip_config(name: str) -> dict | None:
     import open_clip
 
     if name.startswith(FOLDER):
-        file = Path(name.removeprefix(FOLDER)) / "open_clip_config.json"
+        file = Path(name.removeprefix(FOLDER)) / CONFIG
         return json.loads(file.read_text(encoding="utf-8"))["model_cfg"]
     return None if name.startswith(HUB) else open_clip.get_model_config(name)
 
 
-def _hugging_face(spec: str, name: str, seed: int, dim: int | None) -> Outside:
+def _hugging_face(name: str, seed: int, dim: int | None) -> Outside:
     found = from_hub(name)
     model: Any = found.model
     if dim is not None:
@@ -159,7 +157,7 @@ def _hugging_face(spec: str, name: str, seed: int, dim: int | None) -> Outside:
             model.save_pretrained(folder / "model")
             found.processor.save_pretrained(folder / "model")
 
-    return Outside(found.towers, found.preprocess, found.tokenize, spec, save)
+    return Outside(found.towers, found.preprocess, found.tokenize, save)
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

@@ -172,8 +172,7 @@ def reserve_folder(folder: str | Path, config: RunConfig, data_digest: str, resu
     Everything else raises ``RunFolderError`` and is left as it is.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"out: expected a folder, got the file {folder}")
+    refuse_foreign(folder)
     ours = {"format": FORMAT, "config": config.to_dict(), "data_digest": data_digest}
     if (folder / "config.json").exists():
         found = _read_config(folder)
@@ -182,12 +181,19 @@ def reserve_folder(folder: str | Path, config: RunConfig, data_digest: str, resu
         if not resume:
             state = "finished" if (folder / "run.json").exists() else "unfinished"
             raise RunFolderError(f"out: {folder} already holds this run ({state}); resume it or name another folder")
-    elif folder.is_dir() and any(one.suffix not in {".part", ".lock"} for one in folder.iterdir()):
-        raise RunFolderError(f"out: expected an empty folder or a run's, got {folder} with other files in it")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         write_text_atomically(folder / "config.json", json.dumps(ours, indent=1) + "\n")
     return folder
+
+
+def refuse_foreign(folder: Path) -> None:
+    """``RunFolderError`` for a file, and for a folder with anything else in it than a run or what a killed one left."""
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"out: expected a folder, got the file {folder}")
+    no_run = folder.is_dir() and not (folder / "config.json").exists()
+    if no_run and any(one.suffix not in {".part", ".lock"} for one in folder.iterdir()):
+        raise RunFolderError(f"out: expected an empty folder or a run's, got {folder} with other files in it")
 
 
 @contextmanager

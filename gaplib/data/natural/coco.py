@@ -9,9 +9,7 @@ which is compiled, for this alone. Flickr30k is read through torchvision.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from gaplib._extras import need
 from gaplib._validate import check_choice
@@ -44,8 +42,8 @@ def coco(folder: str | Path, split: str | None = None, karpathy: bool = True) ->
     if split is not None:
         check_choice(split, "split", SPLITS)
     theirs = [folder / inner / "dataset_coco.json" for inner in ("", "annotations", "karpathy")]
-    if karpathy and any(path.exists() for path in theirs):
-        return _karpathy(next(path for path in theirs if path.exists()), folder, split or "test", "coco")
+    if karpathy and (found := _first(theirs)):
+        return _karpathy(found, folder, split or "test", "coco")
     if split == "test":
         first_there(
             theirs if karpathy else [folder / "captions_test.json"],
@@ -86,8 +84,8 @@ def flickr30k(folder: str | Path, split: str | None = None) -> Captioned:
     if split is not None:
         check_choice(split, "split", SPLITS)
     karpathy = [folder / inner / "dataset_flickr30k.json" for inner in ("", "karpathy")]
-    if any(path.exists() for path in karpathy):
-        return _karpathy(next(path for path in karpathy if path.exists()), folder, split or "test", "flickr30k")
+    if found := _first(karpathy):
+        return _karpathy(found, folder, split or "test", "flickr30k")
     if split is not None:
         first_there(karpathy, "flickr30k", f"the split {split!r} is Karpathy's, and {_KARPATHY}")
     need("open-clip", "torchvision")
@@ -104,7 +102,7 @@ def flickr30k(folder: str | Path, split: str | None = None) -> Captioned:
 
 
 def _karpathy(path: Path, folder: Path, split: str, name: str) -> Captioned:
-    rows = []
+    rows, places = [], {}
     for i, entry in enumerate(field(read_object(path), "images", list, str(path))):
         place = f"{path}, images[{i}]"
         part = text_field(entry, "split", place).replace("restval", "train")
@@ -114,8 +112,14 @@ def _karpathy(path: Path, folder: Path, split: str, name: str) -> Captioned:
         file = text_field(entry, "filename", place)
         sentences = field(entry, "sentences", list, place)
         captions = [text_field(one, "raw", f"{place}, sentences[{j}]") for j, one in enumerate(sentences)]
-        rows.append((inside(_pictures_folder(folder, inner, place), file, place), captions))
+        if inner not in places:  # of which there are one or two, for a hundred thousand pictures
+            places[inner] = _pictures_folder(folder, inner, place)
+        rows.append((inside(places[inner], file, place), captions))
     return _checked(rows, name, folder, split, path)
+
+
+def _first(paths: list[Path]) -> Path | None:
+    return next((path for path in paths if path.exists()), None)
 
 
 def _folder(folder: str | Path) -> Path:
@@ -138,10 +142,5 @@ def _checked(rows: list[tuple[Path, list[str]]], name: str, folder: Path, split:
     bare = [path for path, captions in rows if not captions]
     if bare:
         raise ValueError(f"{source}: expected a caption for every picture, got none for {bare[0].name}")
-    require_files(_paths(rows), str(source))
+    require_files((path for path, _ in rows), str(source))
     return Captioned([path for path, _ in rows], [captions for _, captions in rows], f"{name}:{folder}", split)
-
-
-def _paths(rows: Any) -> Iterator[Path]:
-    for path, _ in rows:
-        yield path
