@@ -91,12 +91,13 @@ def measure(
         for (i, one), (j, other) in combinations(enumerate(names), 2):
             check_stored_pair(rows[i], rows[j], paired)
             x, y, kept = _drawn(rows[i], rows[j], codes, paired, subsample, seed, said if i + j == 1 else [])
-            measured[one, other] = _measured(x, y, (one, other), paired, kept, seed)[0]
+            measured[one, other] = _measured(x, y, (one, other), paired, kept, seed)
         return Card(names, measured, notes=tuple(said))
     two = (names[0], names[1])
     x, y, codes = _matched(rows[0], rows[1], two, paired, pairs, groups, said)
+    n = len(x)
     x, y, codes = _drawn(x, y, codes, paired, subsample, seed, said)
-    this, items = _measured(x, y, two, paired, codes, seed)
+    this = _measured(x, y, two, paired, codes, seed)
     models = read_rows(MEASURED if among is None else among)
     values = this.report.values
     places = {name: place(name, value, models) for name in PLACED if (value := values[name]) is not None}
@@ -104,9 +105,10 @@ def measure(
     changes: dict[str, Estimate | float] = {}
     if compare is not None:
         x, y, codes = _matched(*_compared(compare, key, tell), two, paired, pairs, groups, said)
+        same_items = paired and len(x) == n  # groups and drawn rows are then the same, too
         x, y, codes = _drawn(x, y, codes, paired, subsample, seed, [])
-        compared, other_items = _measured(x, y, two, paired, codes, seed)
-        changes = _differences(this, compared, same_items=paired and items == other_items)
+        compared = _measured(x, y, two, paired, codes, seed)
+        changes = _differences(this, compared, same_items)
     return Card(
         names,
         {two: this},
@@ -159,14 +161,13 @@ def _drawn(
 
 def _measured(
     x: StoredRows, y: StoredRows, names: tuple[str, str], paired: bool, codes: np.ndarray | None, seed: int
-) -> tuple[Measured, tuple[int, Any]]:
-    """The report with intervals; and what tells whether another measurement is of the same items."""
+) -> Measured:
+    """The report with intervals."""
     first, second = reading.in_memory_if_small((x, y))
     report = gap_report(first, second, seed, paired, names=names, groups=codes)
     numbers = None if codes is None else np.unique(codes, return_inverse=True)[1]
     data = Embeddings(first, second, bool(paired), numbers)  # type: ignore[arg-type]  # stored rows stand for tensors
-    items = (len(x), None if numbers is None else numbers.tobytes())
-    return Measured(report, intervals(report, without_blocks(data, seed))), items
+    return Measured(report, intervals(report, without_blocks(data, seed)))
 
 
 def _compared(compare: Any, key: str | None, tell: Callable[[str], None]) -> tuple[StoredRows, StoredRows]:

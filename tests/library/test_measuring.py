@@ -147,6 +147,13 @@ def test_comparison_is_the_paired_difference(card):
     assert fewer.se > card.intervals["centroid_distance"].se
 
 
+def test_rows_that_were_drawn_of_other_numbers_of_pairs_are_not_the_same_items():
+    fewer = gaplib.measure(X, Y, seed=3, subsample=50, compare=(X[:120], Y[:120])).differences["centroid_distance"]
+    assert fewer.method == "independent samples"
+    same = gaplib.measure(X, Y, seed=3, subsample=50, compare=(X, Y)).differences["centroid_distance"]
+    assert (same.value, same.low, same.high) == (0, 0, 0)  # item by item nothing differs
+
+
 class Tags(HTMLParser):
     def __init__(self):
         super().__init__()
