@@ -35,34 +35,30 @@ def ratio(taken: Mapping[str, list[float]], name: str, over: str) -> float:
 
 def extra_memory(case: str, n: int, d: int) -> float:
     """MiB by which the peak of a process of its own rises while it does ``case`` once (``bench.memory``)."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "bench.memory", case, str(n), str(d)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{case} with n = {n} stopped (status {done.returncode}): {done.stderr.strip()[-400:]}")
-    return json.loads(done.stdout.splitlines()[-1])["mib"]
+    return _child(["-m", "bench.memory", case, str(n), str(d)], f"{case} with n = {n}")["mib"]
 
 
 def card_of_files(n: int, d: int) -> dict[str, float]:
     """MiB and seconds of ``gaplib.measure`` of two files of n rows in half precision (``bench.large``)."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "bench.large", str(n), str(d), folder]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"measure with n = {n} stopped (status {done.returncode}): {done.stderr.strip()[-400:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+        return _child(["-m", "bench.large", str(n), str(d), folder], f"measure with n = {n}")
 
 
 def step_seconds(method: str, batch_size: int, steps: int, count: int) -> float:
     """Median seconds of a step of ``fit`` in ``count`` processes together (``bench.processes``)."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count > 1 else []
-    command = [sys.executable, *launch, "-m", "bench.processes", method, str(batch_size), str(steps)]
+    work = ["-m", "bench.processes", method, str(batch_size), str(steps)]
+    return _child([*launch, *work], f"{count} processes")["seconds"]
+
+
+def _child(arguments: list[str], what: str) -> dict[str, float]:
+    """What a Python with one thread prints in its last line."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{count} processes stopped (status {done.returncode}): {done.stderr.strip()[-400:]}")
-    return json.loads(done.stdout.splitlines()[-1])["seconds"]
+        raise RuntimeError(f"{what} stopped (status {done.returncode}): {done.stderr.strip()[-400:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def free_memory() -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import pairwise
 from statistics import median
 
 import torch
@@ -35,7 +36,7 @@ def main(method: str, batch_size: int, steps: int) -> float:
     times: list[float] = []
     towers = tiny_towers(WORDS, dim=64, image_size=SIDE)
     fit(towers, method, batch, WARM_UP + steps, on_step=lambda loop: times.append(time.perf_counter()))
-    return median(b - a for a, b in zip(times[WARM_UP:], times[WARM_UP + 1 :], strict=False))
+    return median(b - a for a, b in pairwise(times[WARM_UP:]))
 
 
 if __name__ == "__main__":

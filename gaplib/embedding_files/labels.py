@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gaplib._validate import check_labels
-from gaplib.embedding_files.loading import choose, entries, split_key
+from gaplib.embedding_files.loading import FORMATS, choose, entries, split_key
 
 
 def load_groups(path: str | Path, n: int) -> np.ndarray:
@@ -48,7 +48,7 @@ def _is_index(label: str) -> bool:
 def _labels(path: str | Path) -> Any:
     """A list of strings from text, an array from the other formats."""
     path, key = split_key(path)
-    if key is not None or path.suffix in (".npy", ".npz", ".pt", ".pth", ".safetensors", ".parquet"):
+    if key is not None or (path.suffix in FORMATS and path.suffix != ".csv"):
         labels = choose(path, entries(path), key, "labels").open()
         return labels.numpy() if isinstance(labels, torch.Tensor) else labels
     try:

@@ -130,7 +130,8 @@ def open_both(place: str | Path, note: Callable[[str], None] = print) -> dict[st
         if (sides := two_sides(path)) is None:
             raise ValueError(f"{path}: expected a second file, or a folder that holds {SIDES[0]} and {SIDES[1]}")
         return {name: open_embeddings(side, None, note) for name, side in zip(("image", "text"), sides, strict=True)}
-    names = [name for name, one in entries(path).items() if one.embeddings]
+    found = entries(path)
+    names = [name for name, one in found.items() if one.embeddings]
     if names == [""]:
         raise ValueError(f"{path}: expected a second file, or one file that holds both modalities")
     chosen = next((both for both in BOTH if set(both) <= set(names)), tuple(names))
@@ -139,7 +140,7 @@ def open_both(place: str | Path, note: Callable[[str], None] = print) -> dict[st
             f"{path}: expected two arrays of embeddings in a file that stands alone, got "
             f"{', '.join(filter(None, names)) or len(names)}; name two, each as {path.name}:NAME"
         )
-    return {name: open_embeddings(f"{path}:{name}", None, note) for name in chosen}
+    return {name: _stored(f"{path}:{name}", [found[name]]).check(note) for name in chosen}
 
 
 def load_embeddings(path: str | Path, note: Callable[[str], None] = print) -> np.ndarray:

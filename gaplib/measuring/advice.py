@@ -44,13 +44,14 @@ def _gap(report: GapReport) -> bool:
     return _stands_out(report, "centroid_distance")
 
 
-def _recall(report: GapReport) -> float | None:
+def mean_recall_at_1(report: GapReport) -> float | None:
+    """Mean of both directions; ``None`` where the report has not both."""
     both = (report.values["image_to_text_at_1"], report.values["text_to_image_at_1"])
     return None if both[0] is None or both[1] is None else (both[0] + both[1]) / 2
 
 
 def _near_chance(report: GapReport) -> bool:
-    recall, chance = _recall(report), report.retrieval_chance
+    recall, chance = mean_recall_at_1(report), report.retrieval_chance
     return recall is not None and chance is not None and recall < min(0.5, 5 * chance)
 
 

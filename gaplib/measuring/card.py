@@ -12,7 +12,7 @@ import pandas as pd
 from gaplib.geometry import GapReport
 from gaplib.geometry.metrics import METRICS
 from gaplib.geometry.report_rendering import floor_text, number_text, page
-from gaplib.measuring.advice import Advice
+from gaplib.measuring.advice import Advice, mean_recall_at_1
 from gaplib.measuring.rendering import Grid, with_interval, wrapped
 from gaplib.stats import Estimate
 
@@ -220,10 +220,7 @@ class Card:
 
 def headline(report: GapReport, key: str) -> float | None:
     """A value of the report, or the mean recall at 1 of both directions ("recall_at_1")."""
-    if key != "recall_at_1":
-        return report.values[key]
-    both = report.values["image_to_text_at_1"], report.values["text_to_image_at_1"]
-    return None if both[0] is None or both[1] is None else (both[0] + both[1]) / 2
+    return mean_recall_at_1(report) if key == "recall_at_1" else report.values[key]
 
 
 def _measured_dict(measured: Measured) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 
 from gaplib._validate import check_labels, check_matrix
 from gaplib.embedding_files import load_groups, load_index, open_both, open_embeddings
+from gaplib.embedding_files.loading import split_key
 from gaplib.geometry.stored import StoredRows
 
 #: Bytes that a modality may take in double precision to be loaded; larger ones are gone through block by block.
@@ -78,10 +78,7 @@ def _own_names(modalities: tuple[Any, ...]) -> tuple[str, ...]:
     """The names of files, else ``DEFAULT_NAMES`` of two modalities."""
     if all(is_path(one) for one in modalities):
         texts = [str(one) for one in modalities]
-        stems = [
-            text.rpartition(":")[2] if ":" in text and not Path(text).exists() else Path(text).stem or text
-            for text in texts
-        ]
+        stems = [key or path.stem or text for text in texts for path, key in [split_key(text)]]
         for candidates in (stems, texts):
             if len(set(candidates)) == len(candidates):
                 return tuple(candidates)

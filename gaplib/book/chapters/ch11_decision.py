@@ -116,7 +116,6 @@ class Advice:
     """
 
     metric: str
-    option: str
     row: str
     gain: Estimate
     tied: int
@@ -197,7 +196,7 @@ def advise(
         name = _CENTRING.get(metric, "")
     gain = (confirmed or {}).get(name, found.gain)
     time = 0.0 if among.over == SHARP else 1.0 if method in FIXED else (times or {}).get(method)
-    return Advice(metric, option, found.best, gain, len(found.tied), time, _memory(method))
+    return Advice(metric, found.best, gain, len(found.tied), time, _memory(method))
 
 
 def _memory(method: str) -> str:

@@ -19,15 +19,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gaplib import geometry, posthoc
+from gaplib.book.chapters.ch09_rows import SETTINGS, SHARP, trained
 from gaplib.data import DataUnavailable, glyphs, published
 from gaplib.evaluation.mixed_search import mixed_search
 from gaplib.evaluation.retrieval import mean_recall
 from gaplib.methods import method
 from gaplib.posthoc import PostHoc
 from gaplib.towers.encode import encode
-from gaplib.training import Run, fit, presets
+from gaplib.training import Run, fit
 
-TAU = 0.02  # of the model, and of everything that trains it on
+TAU = SETTINGS[SHARP].changes["tau"]  # of the model, and of everything that trains it on
 STEPS, RATE, BATCH = 100, 1e-3, 256
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of names among the documents
 SIZES = (2, 5, 10, 20, 50, 200, 2000)
@@ -39,7 +40,7 @@ def model(seed: int, device: str = "cpu") -> Run:
 
     It is chapter 09's row ``SHARP``.
     """
-    return presets.run("flt", seed, "paper", device, tau=TAU)
+    return trained(SHARP, seed, device)
 
 
 def captioned_pictures(n: int, seed: int = 0, size: int = 64) -> list[tuple[Image.Image, list[str]]]:
