@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 
-def image(path, seed=0, size=40, kind=None):
-    """A picture of one colour and some noise, which the colour outweighs; returns the colour."""
+def image(path, seed=0, kind="JPEG"):
+    """A picture of one colour and some noise, which the colour outweighs; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(picture_bytes(seed, size, kind or "JPEG"))
+    path.write_bytes(picture_bytes(seed, kind=kind))
     return path
 
 
@@ -45,6 +45,12 @@ def coco(folder, n=6, part="val", year="2017", captions=5, first=100):
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     (folder / "annotations" / f"captions_{part}{year}.json").write_text(json.dumps(content))
     return content
+
+
+def coco_of_both(folder):
+    """COCO of 2017 with both its parts: 24 pictures to train on, and 12 others."""
+    coco(folder, n=24, part="train", first=5000)
+    coco(folder, n=12, part="val")
 
 
 def karpathy(folder, splits, name="coco"):
@@ -95,20 +101,20 @@ def csv(path, rows, separator="\t"):
     return path
 
 
-def simat(root, images=5):
+def simat(root):
     """Tables with the authors' columns; the wanted image of change k is the one that OSCAR scores 0.9."""
     db = root / "simat_db"
     db.mkdir(parents=True)
     words = [("cat", "sitting on a", "grass"), ("dog", "sitting on a", "grass"), ("cat", "sitting on a", "bed")]
-    rows = [(100 - i, *words[i % 3]) for i in range(images)]
+    rows = [(100 - i, *words[i % 3]) for i in range(5)]
     table = ["region_id,subj,rel,obj", *(",".join(map(str, row)) for row in rows)]
     (db / "triplets.csv").write_text("\n".join(table) + "\n")
     head = ",transfo_id,region_id,field,value,target,norm,query_ids,target_ids,dataset_id,norm2,is_test"
     changes = ["0,0,100,subj,cat,dog,26,0,1,0,4,False", "1,1,99,subj,dog,cat,26,1,0,1,16,False"]
     changes += ["2,2,98,obj,bed,grass,26,2,0,2,9,True"]
     (db / "transfos.csv").write_text("\n".join([head, *changes]) + "\n")
-    scores = torch.full((images, 3), 0.1)
-    for i in range(images):
+    scores = torch.full((len(rows), 3), 0.1)
+    for i in range(len(rows)):
         scores[i, i % 3] = 0.9
     torch.save(scores, db / "oscar_similarity_matrix.pt")
     for region, *triple in rows:

@@ -180,44 +180,46 @@ def test_jackknifed_values_share_their_subsets():
 # --- kept results ----------------------------------------------------------------------------------------------------
 
 
-def test_kept_results_are_laid_out_by_key_and_an_edit_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "file", lambda: tmp_path / "kept.json")
+@pytest.fixture
+def kept_file(tmp_path, monkeypatch):
+    """The path at which kept results are looked for; nothing is there yet, and nothing of it is remembered after."""
+    path = tmp_path / "kept.json"
+    monkeypatch.setattr(kept, "file", lambda: path)
     kept._read.cache_clear()
+    yield path
+    kept._read.cache_clear()
+
+
+def test_kept_results_are_laid_out_by_key_and_an_edit_is_noticed(kept_file, tmp_path):
     store = Store(tmp_path / "rows")
     assert kept.lay_out(store, ["a"]) == 0  # there is no file
     kept._read.cache_clear()
-    kept.keep({"a": {"x": 1.5}, "b": {"x": 2.5}}, {"commit": "c", "date": "d", "versions": {}}, tmp_path / "kept.json")
+    kept.keep({"a": {"x": 1.5}, "b": {"x": 2.5}}, {"commit": "c", "date": "d", "versions": {}}, kept_file)
     store.write("b", {}, {"x": 9.0})
     assert kept.lay_out(store, ["a", "b", "z"]) == 1
     assert store.read("a")[1] == {"x": 1.5}
     assert store.read("b")[1] == {"x": 9.0}  # what the build made itself stays
     assert store.stored_keys() == ["a", "b"]
-    text = (tmp_path / "kept.json").read_text()
-    (tmp_path / "kept.json").write_text(text.replace("1.5", "1.6"))
+    kept_file.write_text(kept_file.read_text().replace("1.5", "1.6"))
     kept._read.cache_clear()
     with pytest.raises(ValueError, match=r"kept\.json: not the file that was kept"):
         kept.lay_out(store, ["a"])
-    kept._read.cache_clear()
 
 
-def test_a_setting_whose_row_is_kept_is_not_trained(tmp_path, monkeypatch):
+def test_a_setting_whose_row_is_kept_is_not_trained(kept_file, tmp_path, monkeypatch):
     plan, method = dr._plan(dr.SETTINGS[dr.EQUAL])
     (spec,) = plan.rows([method], [7])
     row = {"method": "clip", "seed": 7, "setting": "paper", "device": "cpu", "metrics": {"recall.mean@1": 0.25}}
-    monkeypatch.setattr(kept, "file", lambda: tmp_path / "kept.json")
-    kept._read.cache_clear()
-    kept.keep({spec.key: row}, {"commit": "c", "date": "d", "versions": {}}, tmp_path / "kept.json")
+    kept.keep({spec.key: row}, {"commit": "c", "date": "d", "versions": {}}, kept_file)
     asked = []
     monkeypatch.setattr(dr.processes, "results", lambda work, jobs: asked.extend(work) or iter(()))
     found = dr.setting_rows([7], tmp_path / "out", settings={dr.EQUAL: dr.SETTINGS[dr.EQUAL]})
     assert asked == []
     assert found["recall.mean@1"].tolist() == [0.25]
     assert found["method"].tolist() == [dr.EQUAL]
-    kept._read.cache_clear()
     monkeypatch.setattr(kept, "file", lambda: tmp_path / "none.json")
     dr.setting_rows([7], tmp_path / "other", settings={dr.EQUAL: dr.SETTINGS[dr.EQUAL]})
     assert [one.specs for one in asked] == [(spec,)]
-    kept._read.cache_clear()
 
 
 def test_centring_is_stored_under_the_run_and_its_own_code(tmp_path, monkeypatch):

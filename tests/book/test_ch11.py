@@ -123,7 +123,7 @@ def build(folder, commit="a" * 40):
     return board
 
 
-def test_a_leaderboard_is_kept_with_where_it_comes_from_and_an_edit_is_noticed(tmp_path, capsys):
+def test_a_leaderboard_is_kept_with_where_it_comes_from_and_an_edit_is_noticed(tmp_path):
     board = build(tmp_path / "build")
     into = tmp_path / "results"
     into.mkdir()

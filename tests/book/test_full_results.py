@@ -11,7 +11,7 @@ import open_clip
 import outside_models
 import pytest
 import torch
-from natural_files import coco, picture_bytes, simat
+from natural_files import coco_of_both, picture_bytes, simat
 from outside_models import TINY
 from PIL import Image
 
@@ -46,8 +46,7 @@ def folders(tmp_path, monkeypatch):
 
 
 def write_coco(folder):
-    coco(folder, n=24, part="train", first=5000)
-    coco(folder, n=12, part="val")
+    coco_of_both(folder)
     return tuple(read_coco(folder, part) for part in ("train", "val"))
 
 

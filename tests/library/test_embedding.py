@@ -54,9 +54,7 @@ class Stream(IterableDataset):
 def files(folder):
     for number, image in enumerate(IMAGES):
         image.save(folder / f"{number}.png")
-    return [
-        (folder if number else str(folder)) / f"{number}.png" if number else f"{folder}/0.png" for number in range(3)
-    ]
+    return [f"{folder}/0.png", folder / "1.png", folder / "2.png"]
 
 
 FORMS = {
@@ -100,7 +98,7 @@ def test_what_is_given_goes_before_what_is_found(towers):
     assert one.text.std(dim=0).max() < 1e-6
 
 
-def test_half_precision(towers, wanted, tmp_path):
+def test_half_precision(wanted, tmp_path):
     tiny_models.open_clip_folder(tmp_path)
     half = from_open_clip(f"local-dir:{tmp_path}", precision="bf16")
     found = gaplib.embed(half, DATA)
@@ -210,7 +208,7 @@ def test_it_fits_the_report_card(towers):
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
-def test_missing_images_are_counted_before_anything_is_encoded(towers, tmp_path):
+def test_missing_images_are_counted_before_anything_is_encoded(tmp_path):
     paths = files(tmp_path)
     gone = tmp_path / "gone.png"
     pairs = [(path, "a cat") for path in (paths[0], gone, paths[1], tmp_path / "too.png")]
@@ -268,7 +266,7 @@ def test_bad_options(towers, options, message):
         gaplib.embed(towers, DATA, **options)
 
 
-def test_models_that_do_not_embed(towers):
+def test_models_that_do_not_embed():
     with pytest.raises(ValueError, match=r"^model: expected a module with encode_image"):
         gaplib.embed(nn.Linear(2, 2), DATA)
 

@@ -197,7 +197,7 @@ def test_counts_that_differ_are_both_said_with_what_to_do(tmp_path):
     assert [len(one) for one in load_pair(tmp_path / "x.npy", tmp_path / "y.npy", paired=False)] == [10, 50]
 
 
-def test_what_a_file_maps_is_not_read_at_once(tmp_path, monkeypatch):
+def test_what_a_file_maps_is_not_read_at_once(tmp_path):
     """A file of a terabyte opens: only its head is there, and the rows that are asked for."""
     path = tmp_path / "hole.npy"
     header = {"descr": "<f2", "fortran_order": False, "shape": (2**20, 2**10)}

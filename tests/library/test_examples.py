@@ -1,21 +1,18 @@
 """The losses inside other people's training loops: every example runs, and its first loss is what a formula says."""
 
 import importlib
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 import types
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import open_clip_train
 import pytest
 import torch
-from PIL import Image
+from natural_files import csv, picture_bytes, shard
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -51,23 +48,20 @@ def cua(x, y, scale):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Sixteen pictures of noise with captions, as CSV and as a webdataset of two shards, and a tiny model's config."""
+    """Sixteen pictures with captions, as CSV and as a webdataset of two shards, and a tiny model's config."""
     folder = tmp_path_factory.mktemp("open_clip")
     (folder / "configs").mkdir()
     (folder / "configs" / "tiny-clip.json").write_text(json.dumps(CONFIG))
     open_clip.add_model_config(folder / "configs")
-    draw, rows = np.random.default_rng(0), ["filepath\ttitle"]
+    rows, parts = [], [[], []]
     for i in range(16):
-        picture = io.BytesIO()
-        Image.fromarray(draw.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(picture, "png")
-        (folder / f"{i}.png").write_bytes(picture.getvalue())
-        rows.append(f"{folder / f'{i}.png'}\tword {i}")
-        with tarfile.open(folder / f"part-{i % 2}.tar", "a") as shard:
-            for kind, content in (("png", picture.getvalue()), ("txt", f"word {i}".encode())):
-                entry = tarfile.TarInfo(f"{i:04}.{kind}")
-                entry.size = len(content)
-                shard.addfile(entry, io.BytesIO(content))
-    (folder / "pairs.csv").write_text("\n".join(rows) + "\n")
+        picture, words = picture_bytes(i, 24, "PNG"), f"word {i}"
+        (folder / f"{i}.png").write_bytes(picture)
+        rows.append((str(folder / f"{i}.png"), words))
+        parts[i % 2] += [(f"{i:04}.png", picture), (f"{i:04}.txt", words.encode())]
+    csv(folder / "pairs.csv", rows)
+    for i, samples in enumerate(parts):
+        shard(folder / f"part-{i}.tar", samples)
     return folder
 
 

@@ -156,13 +156,7 @@ def test_without_network_the_error_says_what_to_do(no_network):
 
 
 def test_a_model_that_was_downloaded_before_needs_no_network(folders, no_network, tmp_path):
-    """The hub's cache, filled as a download fills it."""
-    snapshot = tmp_path / "models--org--name" / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
-    (tmp_path / "models--org--name" / "refs").mkdir()
-    (tmp_path / "models--org--name" / "refs" / "main").write_text("abc")
-    for file in folders["clip"][2].iterdir():
-        (snapshot / file.name).write_bytes(file.read_bytes())
+    tiny_models.into_hub_cache(folders["clip"][2], tmp_path)
     towers = from_hub("org/name", cache_dir=tmp_path)
     torch.testing.assert_close(towers.model.state_dict(), folders["clip"][0].state_dict())
 

@@ -73,13 +73,7 @@ def test_a_checkpoint_file(folder, listed, tmp_path, form):
 
 
 def test_a_model_that_was_downloaded_before_needs_no_network(folder, no_network, tmp_path):
-    """The hub's cache, filled as a download fills it."""
-    snapshot = tmp_path / "models--org--name" / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
-    (tmp_path / "models--org--name" / "refs").mkdir()
-    (tmp_path / "models--org--name" / "refs" / "main").write_text("abc")
-    for file in folder[0].iterdir():
-        (snapshot / file.name).write_bytes(file.read_bytes())
+    tiny_models.into_hub_cache(folder[0], tmp_path)
     towers = from_open_clip("hf-hub:org/name", cache_dir=str(tmp_path))
     assert_same(towers, folder[1])
     image = tiny_models.images()[0]

@@ -20,9 +20,9 @@ OPEN_CLIP = {
 PREPROCESS = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7], "interpolation": "bilinear", "resize_mode": "squash"}
 
 
-def images(n=3, seed=0):
+def images(n=3):
     """PIL images of no even size, the last one gray."""
-    pixels = np.random.default_rng(seed).integers(0, 255, (n, 40, 50, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (n, 40, 50, 3), dtype=np.uint8)
     return [Image.fromarray(one) for one in pixels[:-1]] + [Image.fromarray(pixels[-1]).convert("L")]
 
 
@@ -38,6 +38,16 @@ def open_clip_folder(folder, seed=0):
 
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return model
+
+
+def into_hub_cache(folder, cache):
+    """Fill the hub's cache with the folder, as a download of ``org/name`` fills it."""
+    snapshot = cache / "models--org--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (cache / "models--org--name" / "refs").mkdir()
+    (cache / "models--org--name" / "refs" / "main").write_text("abc")
+    for file in folder.iterdir():
+        (snapshot / file.name).write_bytes(file.read_bytes())
 
 
 def word_tokenizer(**options):

@@ -1,6 +1,7 @@
 """What each of several processes does in ``test_processes``; run by it as a script: ``processes_worker.py FOLDER``.
 
 The processes of a world are forked from here, so that torch is imported once. What they find lies in FOLDER.
+``test_chunked`` takes the towers and objectives of its methods from here.
 """
 
 from __future__ import annotations
@@ -59,8 +60,7 @@ def joined_batch() -> dict[str, torch.Tensor]:
 
 def own_batch(name: str, rank: int, world: int) -> dict[str, torch.Tensor]:
     """This process's rows of the joined batch."""
-    start = sum(ROWS[world][:rank])
-    batch = {field: z[start : start + ROWS[world][rank]] for field, z in joined_batch().items()}
+    batch = {field: z[uneven(rank, world)] for field, z in joined_batch().items()}
     if "groups" not in name:
         del batch["groups"]
     return batch | {"caption_similarity": caption_similarity(gather_rows(batch["text"]))}

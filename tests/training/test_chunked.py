@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import processes_worker as worker
 import pytest
 import torch
+from processes_worker import SIDE, TRAINED, WORDS, objective_of
 from torch import nn
 
-from gaplib.methods import METHODS, method
-from gaplib.towers import tiny_towers, transformer_towers
+from gaplib.methods import METHODS
 from gaplib.training import fit
 from gaplib.training.fitting import PairedTowers, prepare
 
-N, SIDE, WORDS = 10, 12, 20
-TRAINED = [name for name, row in METHODS.items() if not row.post_hoc]
+N = 10
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -54,18 +54,7 @@ class Dropping(nn.Module):
 
 
 def towers_of(name: str) -> nn.Module:
-    requires = METHODS[name].requires
-    if "shared towers" in requires:
-        size = {"dim": 8, "image_size": SIDE, "patch": 4, "width": 16, "layers": 1, "heads": 2}
-        made = transformer_towers(WORDS, **size, shared=True)
-    else:
-        made = tiny_towers(WORDS, dim=8, image_size=SIDE, private_dim=8 if "private heads" in requires else None)
-    return Dropping(made).double().train()
-
-
-def objective_of(name: str) -> nn.Module:
-    chosen = method(name)
-    return (method(name, swapping={"p": 1.0}) if chosen.swapping else chosen).build().double()
+    return Dropping(worker.towers_of(name)).train()
 
 
 def by_hand(name: str, chunk: int) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from natural_files import coco, csv, image, picture_bytes, shard, shards
+from natural_files import coco_of_both, csv, image, picture_bytes, shard, shards
 from outside_models import RESNET, TINY
 from PIL import Image
 from safetensors.numpy import load_file
@@ -45,8 +45,7 @@ def hub(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("coco")
-    coco(folder, n=24, part="train", first=5000)
-    coco(folder, n=12, part="val")
+    coco_of_both(folder)
     return f"coco:{folder}"
 
 

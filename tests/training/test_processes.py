@@ -9,11 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes_worker as worker
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-import processes_worker as worker
 from processes_worker import CASES, SETTINGS, TRAINED, WORLDS
 
 from gaplib.methods import METHODS
