@@ -23,7 +23,7 @@ from typing import Any
 from gaplib.book.results import ResultsFile, load, write_json
 from gaplib.claims import CLAIMS, Claim
 from gaplib.stats import FIRST_SEED
-from tools.execute import result_hash
+from tools.execute import committed, result_hash
 
 CODE = ("gaplib", "notebooks", "requirements.txt")
 LEAST_SEEDS = 10
@@ -66,8 +66,8 @@ def check(results: ResultsFile, facts: dict[str, Any] | None, claims: dict[str, 
     if facts is None:
         problems.append("there is no executed notebook that it came from")
     else:
-        commit = str(facts.get("commit") or "unknown")
-        if commit == "unknown" or commit.endswith("-dirty"):
+        commit, traceable = committed(facts)
+        if not traceable:
             problems.append(
                 f"it was made from uncommitted code ({commit}): commit, remove its executed notebook, rerun"
             )

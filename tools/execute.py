@@ -189,6 +189,12 @@ def commit() -> str:
     return head + ("-dirty" if changed else "")
 
 
+def committed(facts: dict[str, Any]) -> tuple[str, bool]:
+    """The commit that a run says it was made from, and whether that run can be traced to it."""
+    said = str(facts.get("commit") or "unknown")
+    return said, said != "unknown" and not said.endswith("-dirty")
+
+
 def _processor() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -10,17 +10,17 @@ on a pretend device, which has the CPU's own kernels and must give the CPU's res
 from __future__ import annotations
 
 import argparse
-import contextlib
 import inspect
 import math
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -82,9 +82,9 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def unit_rows(seed: int, n: int = PAIRS, d: int = DIM) -> Tensor:
-    """(n, d) unit rows with a common direction, float32 on the CPU."""
-    return torch.nn.functional.normalize(random(n, d, seed=seed) + 0.4, dim=1)
+def unit_rows(seed: int) -> Tensor:
+    """(PAIRS, DIM) unit rows with a common direction, float32 on the CPU."""
+    return torch.nn.functional.normalize(random(PAIRS, DIM, seed=seed) + 0.4, dim=1)
 
 
 def two_modalities(device: str) -> tuple[Tensor, Tensor]:
@@ -297,7 +297,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(f"{len(CHECKS)} checks on {device} ({_name(device)}) and on the CPU, torch {torch.__version__}")
     print(f"{'check':44} {'difference':>10} {'allowed':>8} {'cpu s':>8} {'device s':>9}")
-    with _own_cache():
+    # a cache that is empty: everything is computed here and now
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, GAPLIB_CACHE=folder):
         wrong = [name for name, check in CHECKS.items() if not _report(name, check, device)]
     print(f"{len(CHECKS) - len(wrong)} of {len(CHECKS)} agree" + (f"; not so: {', '.join(wrong)}" if wrong else ""))
     return 1 if wrong else 0
@@ -317,18 +318,6 @@ def _device(asked: str | None) -> str:
 
 def _name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
-@contextlib.contextmanager
-def _own_cache() -> Iterator[None]:
-    """A cache that is empty: everything is computed here and now."""
-    before = os.environ.get("GAPLIB_CACHE")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["GAPLIB_CACHE"] = folder
-        try:
-            yield
-        finally:
-            os.environ.pop("GAPLIB_CACHE") if before is None else os.environ.__setitem__("GAPLIB_CACHE", before)
 
 
 def _report(name: str, check: Check, device: str) -> bool:

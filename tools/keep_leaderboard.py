@@ -20,6 +20,7 @@ import pandas as pd
 from gaplib._atomic import sha256, write_text_atomically
 from gaplib.book.chapters.ch11_decision import COLUMNS
 from gaplib.book.results import write_json
+from tools.execute import committed
 
 NOTEBOOK = "09_downstream.ipynb"
 
@@ -41,8 +42,8 @@ def keep(build: Path, into: Path) -> list[Path]:
 def traced(notebook: Path) -> dict[str, Any]:
     """What an executed notebook says of its run; ``ValueError`` if that cannot be traced to a commit."""
     facts: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("gaplib", {})
-    commit = str(facts.get("commit") or "unknown")
-    if commit == "unknown" or commit.endswith("-dirty"):
+    commit, traceable = committed(facts)
+    if not traceable:
         raise ValueError(f"{notebook}: made from uncommitted code ({commit})")
     return facts
 
